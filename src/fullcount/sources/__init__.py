@@ -1,0 +1,1 @@
+"""Raw files to canonical tables: one module per source, all yielding the tables of `tables.py`."""
