@@ -1,0 +1,223 @@
+"""Row ranges to tensors: the stateless sampler and collation.
+
+A batch is a pure function of (seed, step, rank): nothing is shuffled in place, so a run resumed at any step, on any
+machine, sees the same batches. Windows are drawn a block of steps at a time, sorted by length and cut into batches of
+equal token counts, so that little of a batch is padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fullcount.errors import FullcountError
+from fullcount.fields import CATEGORICAL, NUMERIC
+from fullcount.priors import Priors
+from fullcount.store import Store, day_number
+from fullcount.windows import History, Int, Window, gather, ranges
+
+PAD, SLOT, SEPARATOR, EVENT = 0, 1, 2, 3
+
+_CENTER = np.array([f.center for f in NUMERIC], dtype=np.float32)
+_SPREAD = np.array([f.spread for f in NUMERIC], dtype=np.float32)
+_EVENT_COLUMN = [f.name for f in CATEGORICAL].index("event")
+
+
+@dataclass
+class Batch:
+    """Sequences: a player slot, then for each game a separator and its events. B sequences, S tokens.
+
+    Attributes:
+        kind: [B, S] PAD, SLOT, SEPARATOR or EVENT.
+        categorical: [B, S, fields] ids (0 outside events).
+        numeric: [B, S, fields] scaled values, 0 where absent; present: [B, S, fields] bool.
+        game: [B, S] games back from the newest (0); position: [B, S] place within the game (separator 0).
+        role: [B] 0 batter, 1 pitcher. player: [B] ids.
+        prior: [B, width] the player's prior as the encoder reads it (`Priors.features`), as of the window's last game.
+        seed: what random choices about this batch (masks) are derived from.
+    """
+
+    kind: Tensor
+    categorical: Tensor
+    numeric: Tensor
+    present: Tensor
+    game: Tensor
+    position: Tensor
+    role: Tensor
+    player: Tensor
+    prior: Tensor
+    seed: int
+
+    @property
+    def events(self) -> int:
+        """Real events in the batch."""
+        return int((self.kind == EVENT).sum())
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int((self.kind != PAD).sum())
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on another device."""
+        tensors = {n: v.to(device, non_blocking=True) for n, v in self.__dict__.items() if isinstance(v, Tensor)}
+        return Batch(**tensors, seed=self.seed)
+
+
+def collate(history: History, first: Int, stop: Int, priors: Priors | None, seed: int = 0) -> Batch:
+    """Windows `first`..`stop` ([B] positions of the history each) as one padded batch."""
+    store = history.store
+    size = len(first)
+    games = stop - first
+    appearances = ranges(first, games)
+    rows, events = history.rows(appearances)
+    sample_of_game = np.repeat(np.arange(size), games)
+    per_sample = np.bincount(sample_of_game, weights=events, minlength=size).astype(np.int64)
+    length = 1 + games + per_sample
+    width = int(length.max()) if size else 1
+    # A game's separator stands after the slot and after all earlier games of its window with their separators.
+    token = np.cumsum(events + 1) - (events + 1)
+    opened = np.repeat(np.cumsum(per_sample + games) - (per_sample + games), games)
+    separator = 1 + token - opened
+    flat_separator = sample_of_game * width + separator
+    place = ranges(np.ones(len(events)), events)
+    flat_event = np.repeat(flat_separator, events) + place
+
+    kind = np.zeros(size * width, dtype=np.int8)
+    kind[np.arange(size) * width] = SLOT
+    kind[flat_separator] = SEPARATOR
+    kind[flat_event] = EVENT
+    back = np.repeat(stop - 1, games) - appearances
+    game = np.zeros(size * width, dtype=np.int16)
+    game[flat_separator] = back
+    game[flat_event] = np.repeat(back, events)
+    position = np.zeros(size * width, dtype=np.int16)
+    position[flat_event] = place
+    categorical = np.zeros((size * width, len(CATEGORICAL)), dtype=np.int16)
+    categorical[flat_event] = gather(store.categorical, rows)
+    raw = gather(store.numeric, rows).astype(np.float32)
+    there = ~np.isnan(raw)
+    numeric = np.zeros((size * width, len(NUMERIC)), dtype=np.float32)
+    numeric[flat_event] = np.clip(np.where(there, (raw - _CENTER) / _SPREAD, 0.0), -6, 6)
+    present = np.zeros((size * width, len(NUMERIC)), dtype=bool)
+    present[flat_event] = there
+    role = history.window.role
+    player = history.players[stop - 1] if size else np.zeros(0, np.int64)
+    prior = (
+        priors.features(role, player, history.days[stop - 1])
+        if priors is not None
+        else np.zeros((size, Priors.WIDTH), dtype=np.float32)
+    )
+
+    def tensor(array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array.reshape(size, width, *array.shape[1:]))
+
+    return Batch(
+        kind=tensor(kind),
+        categorical=tensor(categorical),
+        numeric=tensor(numeric),
+        present=tensor(present),
+        game=tensor(game),
+        position=tensor(position),
+        role=torch.full((size,), int(role == "pitcher"), dtype=torch.int64),
+        player=torch.from_numpy(player),
+        prior=torch.from_numpy(prior),
+        seed=seed,
+    )
+
+
+def mix(*numbers: int) -> int:
+    """One 63-bit seed from several numbers."""
+    return int(np.random.SeedSequence([n & 0xFFFFFFFF for n in numbers]).generate_state(1, np.uint64)[0] >> 1)
+
+
+class Sampler:
+    """Stateless batches of windows drawn uniformly from a role's appearances.
+
+    Args:
+        store: opened store.
+        windows: one or more windows (say one for batters and one for pitchers); each batch holds one of them, drawn
+            in proportion to its events, so that every pitch is about equally likely to be seen from either side.
+        before, since: only windows whose last game lies in [since, before).
+        tokens: tokens per batch and process.
+        block: steps drawn and sorted together; more steps, less padding.
+        minimum_events: windows with fewer events are not drawn.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        windows: tuple[Window, ...],
+        *,
+        before: date,
+        since: date = date(1900, 1, 1),
+        tokens: int = 16384,
+        seed: int = 0,
+        priors: Priors | None = None,
+        block: int = 32,
+        minimum_events: int = 4,
+    ) -> None:
+        self.histories = tuple(History(store, w) for w in windows)
+        self.tokens, self.seed, self.priors, self.block = tokens, seed, priors, block
+        low, high = day_number(since), day_number(before)
+        self._pools: list[Int] = []
+        for h in self.histories:
+            pool = np.flatnonzero((h.days >= low) & (h.days < high) & (h.events > 0))
+            first, stop = h.ending_at(pool)
+            # Latest game alone may be short; what counts is the window. A pool keeps those long enough.
+            seen = np.concatenate([[0], np.cumsum(h.events)])
+            self._pools.append(pool[seen[stop] - seen[first] >= minimum_events])
+        if not any(len(p) for p in self._pools):
+            raise FullcountError(f"no windows between {since} and {before}: is the season in the store?")
+        weight = np.array([float(h.events[p].sum()) for h, p in zip(self.histories, self._pools, strict=True)])
+        self._share = weight / weight.sum()
+        self._cached: tuple[tuple[int, int], list[tuple[int, Int, Int]]] | None = None
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """Batch number `step` of process `rank` of `world`: the same for the same (seed, step, rank, world)."""
+        block, place = divmod(step, self.block)
+        plan = self._plan(block, world)
+        which, first, stop = plan[place * world + rank]
+        return collate(self.histories[which], first, stop, self.priors, mix(self.seed, step, rank))
+
+    def _plan(self, block: int, world: int) -> list[tuple[int, Int, Int]]:
+        """The block's batches: for each of block * world places (history, first, stop)."""
+        if self._cached is not None and self._cached[0] == (block, world):
+            return self._cached[1]
+        rng = np.random.default_rng([self.seed, block, world])
+        places = self.block * world
+        counts = np.round(self._share * places).astype(int)
+        counts[np.argmax(counts)] += places - counts.sum()
+        plan: list[tuple[int, Int, Int]] = []
+        for which, (history, pool, count) in enumerate(zip(self.histories, self._pools, counts, strict=True)):
+            if not count:
+                continue
+            plan += [(which, *window) for window in self._cut(history, pool, int(count), rng)]
+        plan = [plan[i] for i in rng.permutation(len(plan))]
+        self._cached = ((block, world), plan)
+        return plan
+
+    def _cut(self, history: History, pool: Int, count: int, rng: np.random.Generator) -> list[tuple[Int, Int]]:
+        """`count` batches of about `tokens` tokens each, of windows of similar length."""
+        seen = np.concatenate([[0], np.cumsum(history.events)])
+
+        def lengths(first: Int, stop: Int) -> Int:
+            return np.asarray(seen[stop] - seen[first] + (stop - first) + 1)
+
+        trial = lengths(*history.ending_at(rng.choice(pool, 256)))
+        drawn = max(count, round(count * self.tokens / float(trial.mean())))
+        first, stop = history.ending_at(rng.choice(pool, drawn))
+        length = lengths(first, stop)
+        by_length = np.argsort(length, kind="stable")
+        first, stop, length = first[by_length], stop[by_length], length[by_length]
+        # Equal shares of tokens, at least one window each.
+        place = np.minimum(np.cumsum(length) * count // (length.sum() + 1), count - 1)
+        cuts = np.searchsorted(place, np.arange(count + 1))
+        cuts = np.maximum(cuts, np.arange(count + 1))
+        cuts[-1] = len(first)
+        return [(first[a:b], stop[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]

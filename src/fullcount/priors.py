@@ -1,0 +1,203 @@
+"""What is known of a player before a date from counts alone: shrunken, time-decayed rates, age, reliability.
+
+Counts decay by the day, so that a prior asked for in mid-season holds that season too. A decayed sum as of any day is
+one subtraction-free look-up, because sum x_i exp(-d (t - t_i)) = exp(-d t) * cumsum(x_i exp(d t_i)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fullcount.fields import OUTCOMES
+from fullcount.store import PlayerRole, Store, day_number
+
+Float = NDArray[np.float64]
+
+#: Prior strength M in (x + M * league) / (n + M), in plate appearances (batters) or batters faced (pitchers): the
+#: published stabilisation points (K 60, BB 120, HR 170 PA; K 70, BB 170, HR 1,320 BF) and, for kinds of hits, values
+#: of the order of the 910 AB of AVG and the 2,000 BIP of pitchers' BABIP.
+STRENGTH: dict[PlayerRole, dict[str, float]] = {
+    "batter": {"K": 60, "BB": 120, "1B": 600, "2B": 1000, "3B": 1000, "HR": 170, "HBP": 240},
+    "pitcher": {"K": 70, "BB": 170, "1B": 1500, "2B": 1500, "3B": 2000, "HR": 1320, "HBP": 400},
+}
+#: Per day; .78 a year, the ratio of Marcel's successive weights (4/5, 3/4).
+DECAY = 0.00068
+#: Counts beside the outcome mix: what a game line holds and a plate-appearance outcome does not say.
+EXTRAS: dict[PlayerRole, tuple[str, ...]] = {"batter": ("SB", "R", "RBI"), "pitcher": ("outs", "ER")}
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Cumulative decayed counts of every player: [n + players, columns] with a zero row before each player's first."""
+
+    key: NDArray[np.int64]
+    totals: Float
+
+
+class Priors:
+    """Priors of every player of a store as of any date, from its game lines (regular season).
+
+    A rate is shrunken to the league's of the last two years or so. Nothing on or after the asked day is counted.
+    """
+
+    #: Width of `features`: seven outcome log-ratios, reliability, age, whether the age is known, exposure a game, and
+    #: the speed (steals) or run-prevention log-ratio.
+    WIDTH = 12
+    COLUMNS = (*OUTCOMES[1:], "exposure", "games")
+
+    def __init__(self, store: Store, decay: float = DECAY) -> None:
+        self.decay = decay
+        self._lines = {r: game_lines(store, r) for r in ("batter", "pitcher")}
+        players = store.table("players").filter(pl.col("birth_date").is_not_null())
+        born = players.select("player", pl.col("birth_date").cast(pl.Int32)).sort("player")
+        self._born_ids = born["player"].to_numpy().astype(np.int64)
+        self._born = born["birth_date"].to_numpy().astype(np.int64)
+
+    @staticmethod
+    def columns(role: PlayerRole) -> tuple[str, ...]:
+        """Names of the columns of `counts`."""
+        return (*Priors.COLUMNS, *EXTRAS[role])
+
+    @cached_property
+    def _start(self) -> int:
+        first = [line["date"].min() for line in self._lines.values() if line.height]
+        return day_number(min(first)) if first else 0  # type: ignore[type-var, arg-type]
+
+    def _weights(self, days: NDArray[np.int64], decay: float) -> Float:
+        return np.asarray(np.exp(decay * (days - self._start)))
+
+    @cached_property
+    def _own(self) -> dict[PlayerRole, _Sums]:
+        return {r: self._sums(self._lines[r], r) for r in ("batter", "pitcher")}
+
+    def _sums(self, lines: pl.DataFrame, role: PlayerRole) -> _Sums:
+        lines = lines.sort("player", "date")
+        player = lines["player"].to_numpy().astype(np.int64)
+        day = lines["date"].cast(pl.Int32).to_numpy().astype(np.int64)
+        values = lines.select(self.columns(role)).to_numpy().astype(np.float64)
+        values = values * self._weights(day, self.decay)[:, None]
+        totals = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+        return _Sums(_pack(player, day), totals)
+
+    @cached_property
+    def _league(self) -> dict[PlayerRole, tuple[NDArray[np.int64], Float]]:
+        """Per role: days [n] and the totals [n + 1, columns] before each, decayed to half in a year."""
+        answer = {}
+        for role, lines in self._lines.items():
+            if role == "batter":
+                lines = lines.filter(~pl.col("is_pitcher"))
+            daily = lines.group_by("date").agg(pl.col(self.columns(role)).sum()).sort("date")
+            day = daily["date"].cast(pl.Int32).to_numpy().astype(np.int64)
+            values = daily.select(self.columns(role)).to_numpy().astype(np.float64)
+            values = values * self._weights(day, _LEAGUE_DECAY)[:, None]
+            answer[role] = day, np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+        return answer  # type: ignore[return-value]
+
+    def counts(self, role: PlayerRole, players: NDArray[np.integer], days: NDArray[np.integer]) -> Float:
+        """Decayed counts [m, columns] of `players` [m] before `days` [m]; see `columns`."""
+        sums = self._own[role]
+        players, days = np.asarray(players, dtype=np.int64), np.asarray(days, dtype=np.int64)
+        stop = np.searchsorted(sums.key, _pack(players, days))
+        start = np.searchsorted(sums.key, _pack(players, np.zeros_like(days)))
+        return (sums.totals[stop] - sums.totals[start]) / self._weights(days, self.decay)[:, None]
+
+    def league(self, role: PlayerRole, days: NDArray[np.integer]) -> Float:
+        """League rates [m, columns] per exposure before `days` [m] (pitchers' batting left out)."""
+        day, totals = self._league[role]
+        # On the first day there is nothing before it; the first day's own totals would be the future, so a flat mix.
+        found = totals[np.searchsorted(day, np.asarray(days))]
+        exposure = found[:, [self.COLUMNS.index("exposure")]]
+        flat = np.array([_FLAT.get(c, 0.1) for c in self.columns(role)])
+        return np.where(exposure > 0, found / np.maximum(exposure, 1e-12), flat)
+
+    def rates(self, role: PlayerRole, players: NDArray[np.integer], days: NDArray[np.integer]) -> Float:
+        """Shrunken plate-appearance outcome mix [m, 8] in the order of `fields.OUTCOMES`; rows sum to one."""
+        counts, league = self.counts(role, players, days), self.league(role, days)
+        exposure = counts[:, [self.COLUMNS.index("exposure")]]
+        strength = np.array([STRENGTH[role][o] for o in OUTCOMES[1:]])
+        k = len(strength)
+        named = (counts[:, :k] + strength * league[:, :k]) / (exposure + strength)
+        return np.concatenate([1 - named.sum(axis=1, keepdims=True), named], axis=1)
+
+    def extras(self, role: PlayerRole, players: NDArray[np.integer], days: NDArray[np.integer]) -> Float:
+        """Shrunken rates per exposure [m, extras] of the `EXTRAS` of the role (strength 250)."""
+        counts, league = self.counts(role, players, days), self.league(role, days)
+        n = len(self.COLUMNS)
+        exposure = counts[:, [self.COLUMNS.index("exposure")]]
+        return np.asarray((counts[:, n:] + 250 * league[:, n:]) / (exposure + 250))
+
+    def exposure(self, role: PlayerRole, players: NDArray[np.integer], days: NDArray[np.integer]) -> Float:
+        """Expected plate appearances or batters faced a game [m], shrunken to the league's with five games."""
+        counts, league = self.counts(role, players, days), self.league(role, days)
+        e, g = self.COLUMNS.index("exposure"), self.COLUMNS.index("games")
+        per_game = 1 / np.maximum(league[:, g], 1e-6)
+        return np.asarray((counts[:, e] + 5 * per_game) / (counts[:, g] + 5))
+
+    def age(self, players: NDArray[np.integer], days: NDArray[np.integer]) -> Float:
+        """Age in years on `days`; NaN where no birth date is known."""
+        players, days = np.asarray(players, dtype=np.int64), np.asarray(days, dtype=np.int64)
+        if not len(self._born_ids):
+            return np.full(len(players), np.nan)
+        i = np.minimum(np.searchsorted(self._born_ids, players), len(self._born_ids) - 1)
+        return np.where(self._born_ids[i] == players, (days - self._born[i]) / 365.25, np.nan)
+
+    def features(
+        self, role: PlayerRole, players: NDArray[np.integer], days: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """[m, WIDTH] inputs of the encoder's player slot, of order one."""
+        counts, league = self.counts(role, players, days), self.league(role, days)
+        k, e = len(OUTCOMES) - 1, self.COLUMNS.index("exposure")
+        ratio = np.log(self.rates(role, players, days)[:, 1:] / np.maximum(league[:, :k], 1e-9)) * 3
+        reliability = counts[:, e] / (counts[:, e] + 400)
+        age = self.age(players, days)
+        last = self.extras(role, players, days) / np.maximum(league[:, len(self.COLUMNS) :], 1e-9)
+        last_column = np.log(np.maximum(last[:, 0 if role == "batter" else 1], 1e-3))
+        exposure = np.log(np.maximum(self.exposure(role, players, days), 0.5)) - 1.5
+        columns = [reliability, np.where(np.isnan(age), 0, (age - 28) / 5), ~np.isnan(age), exposure, last_column]
+        return np.concatenate([ratio, np.stack(columns, axis=1)], axis=1).astype(np.float32)
+
+
+_LEAGUE_DECAY = np.log(2) / 365
+_FLAT = dict(zip(OUTCOMES[1:], (0.2, 0.085, 0.15, 0.045, 0.005, 0.03, 0.01), strict=True)) | {
+    "games": 0.2,
+    "outs": 0.7,
+}
+
+
+def _pack(players: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.int64]:
+    return (players << 24) + days
+
+
+def game_lines(store: Store, role: PlayerRole) -> pl.DataFrame:
+    """Regular-season game lines of a role with outcome counts under the names of `fields.OUTCOMES`.
+
+    Columns: player, date, season, game_id, team, opponent, home, `exposure` (PA or BF), `games` (1), the outcomes from
+    K to HBP, the role's extras, and for batters `is_pitcher`, for pitchers `GS`.
+    """
+    table = store.table("batting_games" if role == "batter" else "pitching_games")
+    exposure = "PA" if role == "batter" else "BF"
+    lines = table.filter((pl.col("game_type") == "R") & (pl.col(exposure) > 0))
+    hits = [pl.col(c).fill_null(0).cast(pl.Int32) for c in ("H", "2B", "3B", "HR")]
+    return lines.select(
+        "player",
+        "date",
+        "season",
+        "game_id",
+        "team",
+        "opponent",
+        "home",
+        pl.col("is_pitcher" if role == "batter" else "GS"),
+        pl.col(exposure).cast(pl.Int32).alias("exposure"),
+        pl.lit(1, dtype=pl.Int32).alias("games"),
+        pl.col("SO").fill_null(0).cast(pl.Int32).alias("K"),
+        pl.col("BB").fill_null(0).cast(pl.Int32),
+        (hits[0] - hits[1] - hits[2] - hits[3]).alias("1B"),
+        *hits[1:],
+        pl.col("HBP").fill_null(0).cast(pl.Int32),
+        *[pl.col(c).fill_null(0).cast(pl.Int32) for c in EXTRAS[role]],
+    )

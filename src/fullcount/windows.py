@@ -1,0 +1,129 @@
+"""What a player's history is on a date: the only door to the past.
+
+A `Window` says which appearances count and how many of them; a `History` answers for many players and dates at once
+with row numbers of the store. Nothing on or after the as-of date is ever returned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fullcount.errors import FullcountError
+from fullcount.store import PlayerRole, Store
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The last appearances of a role before a date.
+
+    Attributes:
+        role: whose point of view.
+        games: at most this many appearances. The default follows the role (asymmetric windows): a starter's ten games
+            are about 233 plate appearances, a batter's forty about 165.
+        events: at most this many pitches, in whole games (the newest game is always kept).
+        appearances: all, starts only or relief only (pitchers).
+        postseason: count postseason games too; regular season only by default.
+    """
+
+    role: PlayerRole
+    games: int | None = None
+    events: int = 4096
+    appearances: Literal["all", "starts", "relief"] = "all"
+    postseason: bool = False
+
+    def __post_init__(self) -> None:
+        if self.games is None:
+            object.__setattr__(self, "games", 10 if self.role == "pitcher" else 40)
+        if self.games is not None and self.games < 1:
+            raise FullcountError("window: games must be 1 or more")
+        if self.events < 1:
+            raise FullcountError("window: events must be 1 or more")
+        if self.role == "batter" and self.appearances != "all":
+            raise FullcountError("window: starts and relief are for pitchers; a batter's window takes all appearances")
+
+
+def ranges(starts: NDArray[Any], lengths: NDArray[Any]) -> Int:
+    """[s0, s0+1, ..., s0+l0-1, s1, ...]: the numbers of many half-open ranges, shape [sum(lengths)]."""
+    lengths = np.asarray(lengths, dtype=np.int64)
+    total = int(lengths.sum())
+    if not total:
+        return np.zeros(0, dtype=np.int64)
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(np.asarray(starts, dtype=np.int64) - before, lengths) + np.arange(total)
+
+
+class History:
+    """The appearances of a role that a window's filters let through, ready for vectorised as-of questions.
+
+    Attributes:
+        index: [n] appearance numbers of `store.appearances(role)`, sorted by player and date.
+        players, days: [n] of those.
+    """
+
+    def __init__(self, store: Store, window: Window) -> None:
+        self.store, self.window = store, window
+        all_of = store.appearances(window.role)
+        keep = np.ones(len(all_of), dtype=bool)
+        if not window.postseason:
+            keep &= all_of.regular
+        if window.appearances != "all":
+            keep &= all_of.starter == (window.appearances == "starts")
+        self.index = np.flatnonzero(keep)
+        self.players = np.asarray(all_of.player)[self.index].astype(np.int64)
+        self.days = np.asarray(all_of.day)[self.index].astype(np.int64)
+        self.events = np.asarray(all_of.events)[self.index].astype(np.int64)
+        self._key = self._pack(self.players, self.days)
+        self._seen = np.concatenate([[0], np.cumsum(self.events)])
+
+    @staticmethod
+    def _pack(players: Int, days: Int) -> Int:
+        return (players << 24) + days
+
+    def before(self, players: NDArray[Any], days: NDArray[Any]) -> tuple[Int, Int]:
+        """Windows of `players` [m] as of `days` [m] (see `store.day_number`).
+
+        Returns:
+            (first, stop), each [m]: positions in `index`; every appearance in first..stop-1 was before the day. They
+            are equal where the player has no history.
+        """
+        players, days = np.asarray(players, dtype=np.int64), np.asarray(days, dtype=np.int64)
+        stop = np.searchsorted(self._key, self._pack(players, days), side="left")
+        earliest = np.searchsorted(self._key, self._pack(players, np.zeros_like(days)), side="left")
+        return self._first(earliest, stop), stop
+
+    def ending_at(self, positions: NDArray[Any]) -> tuple[Int, Int]:
+        """Windows whose last appearance is `positions` [m] of `index`."""
+        positions = np.asarray(positions, dtype=np.int64)
+        earliest = np.searchsorted(self._key, self._pack(self.players[positions], np.zeros_like(positions)))
+        return self._first(earliest, positions + 1), positions + 1
+
+    def _first(self, earliest: Int, stop: Int) -> Int:
+        assert self.window.games is not None
+        enough = np.searchsorted(self._seen, self._seen[stop] - self.window.events, side="left")
+        return np.minimum(np.maximum.reduce([earliest, stop - self.window.games, np.minimum(enough, stop - 1)]), stop)
+
+    def rows(self, appearances: NDArray[Any]) -> tuple[Int, Int]:
+        """Store rows of `appearances` [k] (positions in `index`), in order.
+
+        Returns:
+            rows [events] of the store, and events per appearance [k].
+        """
+        all_of, runs = self.store.appearances(self.window.role), self.store.runs
+        chosen = self.index[appearances]
+        order = np.asarray(all_of.order)[ranges(all_of.start[chosen], all_of.runs[chosen])]
+        return ranges(runs["start"][order], runs["length"][order]), self.events[appearances]
+
+
+def gather(array: NDArray[Any], rows: Int) -> NDArray[Any]:
+    """`array[rows]` of a row-major [n, k] array, each row copied as one block: several times faster than by element."""
+    width = array.shape[1]
+    if not len(rows):
+        return np.zeros((0, width), dtype=array.dtype)
+    block = np.asarray(array).view(np.dtype((np.void, array.dtype.itemsize * width)))[:, 0]
+    return block[rows].view(array.dtype).reshape(len(rows), width)
