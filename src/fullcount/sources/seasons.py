@@ -1,0 +1,60 @@
+"""Season lines: the sum of the game tables, whatever source they came from."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from fullcount.sources.tables import BATTING_COUNTS, PITCHING_COUNTS, conform
+
+_KEY = ["player", "season"]
+
+
+def _sums(columns: tuple[str, ...]) -> list[pl.Expr]:
+    """Sums in which unknown games count nothing; null where no game is known."""
+    return [pl.when(pl.col(c).count() > 0).then(pl.col(c).sum()).alias(c) for c in columns]
+
+
+def _main_team(games: pl.DataFrame, weight: str) -> pl.DataFrame:
+    """The team for which each player-season has most of `weight` (ties: the first in the alphabet)."""
+    totals = games.group_by(*_KEY, "team").agg(pl.col(weight).sum())
+    return (
+        totals.sort([*_KEY, weight, "team"], descending=[False, False, True, False])
+        .group_by(_KEY, maintain_order=True)
+        .agg(pl.col("team").first())
+    )
+
+
+def season_lines(
+    batting_games: pl.DataFrame, pitching_games: pl.DataFrame, league: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Canonical `batting_seasons` and `pitching_seasons` of one league, regular season only.
+
+    Args:
+        batting_games, pitching_games: canonical game tables; games of other leagues and other game types are left out.
+        league: the league's code, as in the game tables.
+
+    Returns:
+        (batting_seasons, pitching_seasons), sorted by season and player. Stints are added up; `team` is the one with
+        most plate appearances (batters faced). `is_pitcher` is true where he pitched in more than half of his games.
+    """
+    regular = (pl.col("game_type") == "R") & (pl.col("league") == league)
+    batting, pitching = batting_games.filter(regular), pitching_games.filter(regular)
+    batting_seasons = (
+        batting.group_by(_KEY)
+        .agg(
+            pl.len().alias("G"),
+            (pl.col("is_pitcher").fill_null(False).mean() > 0.5).alias("is_pitcher"),
+            *_sums(BATTING_COUNTS),
+        )
+        .join(_main_team(batting, "PA"), on=_KEY, how="left")
+    )
+    pitching_seasons = (
+        pitching.group_by(_KEY)
+        .agg(pl.len().alias("G"), *_sums(("GS", *PITCHING_COUNTS)))
+        .join(_main_team(pitching, "BF"), on=_KEY, how="left")
+    )
+    code = pl.lit(league).alias("league")
+    return (
+        conform(batting_seasons.with_columns(code).sort("season", "player"), "batting_seasons"),
+        conform(pitching_seasons.with_columns(code).sort("season", "player"), "pitching_seasons"),
+    )
