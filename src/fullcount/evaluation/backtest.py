@@ -106,13 +106,12 @@ def backtest(
     rows: list[Row] = []
     intervals: list[Row] = []
     for (role, cohort), parts in matches.items():
-        players = np.unique(np.concatenate([m.player for m in parts]))
-        drawn = resamples(len(players), bootstrap, seed) if bootstrap and len(players) else None
+        draws = _Draws(parts, bootstrap, seed) if bootstrap and any(len(m.player) for m in parts) else None
         for stat in stats[role]:
             head: Row = {"role": role, "cohort": cohort, "stat": stat}
             rows += [{"season": m.season, **head, **r} for m in parts for r in m.scores(stat, names, common)]
-            if drawn is not None:
-                intervals += [{**head, **r} for r in _intervals(parts, stat, names, common, players, drawn)]
+            if draws is not None:
+                intervals += [{**head, **r} for r in _intervals(parts, stat, names, common, draws)]
     return _result(names, rows, intervals)
 
 
@@ -185,35 +184,52 @@ class _Match:
         return rows
 
 
-def _intervals(
-    parts: list[_Match], stat: str, names: Sequence[str], common: bool, players: npt.NDArray[np.int32], drawn: Array
-) -> list[Row]:
-    """Bootstrap rows of one statistic. One set of draws serves all systems, so that differences are paired."""
-    rows: list[Row] = []
-    for metric in ("spearman",) if stat in CATEGORIES else INTERVALS:
-        f = METRICS[metric]
-        for i, name in enumerate(names):
-            points: list[tuple[float, float]] = []
-            draws: list[tuple[Array, Array]] = []
-            for m in parts:
-                mask = m.shared(range(len(names)) if common else (0, i), stat)
-                if not (m.usable(0, stat).any() and m.usable(i, stat).any() and mask.sum() > 2):
-                    continue
-                y = m.series(m.actual, stat, mask)
-                w = drawn[:, np.searchsorted(players, m.player[mask])] * m.weight[mask]
-                both = [m.series(m.predicted(s, stat), stat, mask) for s in (0, i)]
-                points.append((float(f(both[0], y, m.weight[mask])), float(f(both[1], y, m.weight[mask]))))
-                second = f(both[1], y, w)
-                draws.append((f(both[0], y, w) if i else second, second))
-            if not points:
+class _Draws:
+    """Bootstrap weights of one role and cohort: players are drawn once for all seasons, systems and statistics."""
+
+    def __init__(self, parts: list[_Match], draws: int, seed: int) -> None:
+        players = np.unique(np.concatenate([m.player for m in parts]))
+        drawn = resamples(len(players), draws, seed)
+        self._all = {m.season: drawn[:, np.searchsorted(players, m.player)] * m.weight for m in parts}
+        self._last: dict[int, tuple[Bools, Array]] = {}  # most statistics are judged on the same players
+
+    def weights(self, season: int, mask: Bools) -> Array:
+        """(draws, players in mask)."""
+        if season not in self._last or not np.array_equal(self._last[season][0], mask):
+            self._last[season] = (mask, self._all[season][:, mask])
+        return self._last[season][1]
+
+
+def _intervals(parts: list[_Match], stat: str, names: Sequence[str], common: bool, draws: _Draws) -> list[Row]:
+    """Bootstrap rows of one statistic."""
+    metrics = ("spearman",) if stat in CATEGORIES else INTERVALS
+    points: dict[tuple[int, str], list[tuple[float, float]]] = {}
+    spreads: dict[tuple[int, str], list[tuple[Array, Array]]] = {}
+    for m in parts:
+        reference: dict[str, tuple[Bools, Array, Array]] = {}
+        for i in range(len(names)):
+            mask = m.shared(range(len(names)) if common else (0, i), stat)
+            if not (m.usable(0, stat).any() and m.usable(i, stat).any() and mask.sum() > 2):
                 continue
-            (first, value), (spread_first, spread) = np.mean(points, axis=0), np.mean(draws, axis=0)
-            own, paired = interval(value, spread), interval(value - first, spread - spread_first)
-            rows.append({
-                "metric": metric, "system": name, "reference": names[0], "seasons": len(points),
-                "value": own.value, "low": own.low, "high": own.high,
-                "difference": paired.value, "difference_low": paired.low, "difference_high": paired.high,
-            })  # fmt: skip
+            y, w = m.series(m.actual, stat, mask), draws.weights(m.season, mask)
+            x = m.series(m.predicted(i, stat), stat, mask)
+            for metric in metrics:
+                f = METRICS[metric]
+                if metric not in reference or not np.array_equal(reference[metric][0], mask):
+                    first = m.series(m.predicted(0, stat), stat, mask)
+                    reference[metric] = (mask, f(first, y, m.weight[mask]), f(first, y, w))
+                _, point, spread = reference[metric]
+                points.setdefault((i, metric), []).append((float(point), float(f(x, y, m.weight[mask]))))
+                spreads.setdefault((i, metric), []).append((spread, f(x, y, w) if i else spread))
+    rows: list[Row] = []
+    for (i, metric), values in points.items():
+        (first_value, value), (first_spread, spread) = (np.mean(v, axis=0) for v in (values, spreads[i, metric]))
+        own, paired = interval(value, spread), interval(value - first_value, spread - first_spread)
+        rows.append({
+            "metric": metric, "system": names[i], "reference": names[0], "seasons": len(values),
+            "value": own.value, "low": own.low, "high": own.high,
+            "difference": paired.value, "difference_low": paired.low, "difference_high": paired.high,
+        })  # fmt: skip
     return rows
 
 

@@ -178,9 +178,15 @@ def _moments(x: Array, y: Array, weights: Array | None) -> _Moments:
     w = _weights(x if x.ndim == 1 else x[0], weights)
     shift_x, shift_y = (v.mean() if v.size else 0.0 for v in (x, y))
     dx, dy = x - shift_x, y - shift_y
-    mx, my = _mean(dx, w), _mean(dy, w)
-    var_x, var_y = (_spread(_mean(d * d, w) - m**2, v) for d, m, v in ((dx, mx, x), (dy, my, y)))
-    return _Moments(shift_x + mx, shift_y + my, var_x, var_y, _mean(dx * dy, w) - mx * my)
+    if x.ndim == 1:  # one product for all draws
+        sums = w @ np.stack([np.ones_like(dx), dx, dy, dx * dx, dy * dy, dx * dy], axis=-1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mx, my, xx, yy, xy = (np.asarray(sums[..., k] / sums[..., 0]) for k in range(1, 6))
+    else:
+        mx, my, xx, yy, xy = (_mean(v, w) for v in (dx, dy, dx * dx, dy * dy, dx * dy))
+    return _Moments(
+        shift_x + mx, shift_y + my, _spread(xx - mx**2, x), _spread(yy - my**2, y), np.asarray(xy - mx * my)
+    )  # fmt: skip
 
 
 def _spread(variance: Array, values: Array) -> Array:
