@@ -152,13 +152,13 @@ class Priors:
         """[m, WIDTH] inputs of the encoder's player slot, of order one."""
         counts, league = self.counts(role, players, days), self.league(role, days)
         k, e = len(OUTCOMES) - 1, self.COLUMNS.index("exposure")
-        ratio = np.log(self.rates(role, players, days)[:, 1:] / np.maximum(league[:, :k], 1e-9)) * 3
+        ratio = _log_ratio(self.rates(role, players, days)[:, 1:], league[:, :k])
         reliability = counts[:, e] / (counts[:, e] + 400)
         age = self.age(players, days)
-        last = self.extras(role, players, days) / np.maximum(league[:, len(self.COLUMNS) :], 1e-9)
-        last_column = np.log(np.maximum(last[:, 0 if role == "batter" else 1], 1e-3))
+        which = 0 if role == "batter" else 1  # steals; earned runs
+        special = _log_ratio(self.extras(role, players, days)[:, which], league[:, len(self.COLUMNS) + which])
         exposure = np.log(np.maximum(self.exposure(role, players, days), 0.5)) - 1.5
-        columns = [reliability, np.where(np.isnan(age), 0, (age - 28) / 5), ~np.isnan(age), exposure, last_column]
+        columns = [reliability, np.where(np.isnan(age), 0, (age - 28) / 5), ~np.isnan(age), exposure, special]
         return np.concatenate([ratio, np.stack(columns, axis=1)], axis=1).astype(np.float32)
 
 
@@ -167,6 +167,12 @@ _FLAT = dict(zip(OUTCOMES[1:], (0.2, 0.085, 0.15, 0.045, 0.005, 0.03, 0.01), str
     "games": 0.2,
     "outs": 0.7,
 }
+
+
+def _log_ratio(rate: Float, league: Float) -> Float:
+    """3 log(rate / league), clipped at 6: of order one for players, finite where a league has none of an event."""
+    tiny = 1e-6
+    return np.asarray(np.clip(3 * np.log((rate + tiny) / (league + tiny)), -6, 6))
 
 
 def _pack(players: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.int64]:

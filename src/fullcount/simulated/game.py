@@ -67,7 +67,7 @@ class Log:
     lead: Ints = field(default_factory=lambda: np.zeros((0, 4), dtype=np.int64))
 
 
-def _choose(probability: Floats, u: Floats) -> Ints:
+def _choose(probability: NDArray[np.floating], u: Floats) -> Ints:
     """Index drawn from [n, k] probabilities with uniforms [n]; k (one past the last) takes what is left of 1."""
     return np.asarray((u[:, None] >= np.cumsum(probability, axis=1)).sum(axis=1))
 
@@ -101,7 +101,9 @@ def _advance_on_hit(hit: Ints, on: Bools, outs: Ints, legs: Floats, need: Ints, 
     return hit, to
 
 
-def _advance_on_out(trajectory: Ints, on: Bools, outs: Ints, legs: Floats, u: Floats) -> tuple[Ints, Ints]:
+def _advance_on_out(
+    trajectory: NDArray[np.integer], on: Bools, outs: Ints, legs: Floats, u: Floats
+) -> tuple[Ints, Ints]:
     """Event and destinations [n, 4] after a ball in play that was not a hit; arguments as above, u [n, 3]."""
     n = len(outs)
     first, second, third = on[:, 0], on[:, 1], on[:, 2]
@@ -136,7 +138,7 @@ def _advance_on_out(trajectory: Ints, on: Bools, outs: Ints, legs: Floats, u: Fl
     moved = slow & second & (~third | run) & (first | (u[:, 2] < 0.6))
     to[moved, 2] = 3
     to[slow & first & (~second | moved), 1] = 2
-    run = deep & third & (u[:, 2] < 0.55)
+    run = deep & third & (u[:, 2] < 0.8)
     to[run, 3] = SCORED
     event[run] = EVENT["sac_fly"]
     to[deep & second & (~third | run) & (u[:, 1] < 0.25), 2] = 3

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fullcount.simulated.talent import PITCH_KINDS
-
 Array = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
@@ -32,20 +30,20 @@ _KIND_SPEED = np.array([0.8, 0.8, 0.3, -0.6, -1.2, -0.8, -1.2, -1.0], dtype=np.f
 _KIND_ANGLE = np.array([5.0, -7.0, 1.0, 1.5, 4.0, -2.5, -3.0, -5.0], dtype=np.float32)  # launch angle, degrees
 _KIND_SAME = np.array([0.0, 0.15, 0.0, 0.3, 0.5, 0.0, -0.6, -0.4], dtype=np.float32)  # used on the same hand more
 
-_PLACE_LOG = np.log(np.array([0.255, 0.215, 0.205, 0.225, 0.10], dtype=np.float32))
+_PLACE_LOG = np.log(np.array([0.238, 0.193, 0.201, 0.251, 0.117], dtype=np.float32))
 _PLACE_ZONE = np.array([1.0, 0.55, -0.15, -0.75, -1.4], dtype=np.float32)  # how a place moves with "more strikes"
 _SWING = np.array([0.98, 0.52, -0.22, -1.25, -2.9], dtype=np.float32)
-_SWING_DISCIPLINE = np.array([0.03, -0.03, -0.22, -0.36, -0.36], dtype=np.float32)
+_SWING_DISCIPLINE = np.array([0.03, -0.04, -0.28, -0.46, -0.46], dtype=np.float32)
 _SWING_STUFF = np.array([0.0, 0.0, 0.06, 0.12, 0.12], dtype=np.float32)
-_WHIFF = np.array([-1.80, -1.55, -1.00, -0.05, 0.90], dtype=np.float32)
+_WHIFF = np.array([-1.52, -1.27, -0.75, 0.10, 0.95], dtype=np.float32)
 _FOUL = np.array([-0.16, -0.02, 0.10, 0.25, 0.40], dtype=np.float32)
-_STRIKE = np.array([0.995, 0.87, 0.22, 0.01, 0.0], dtype=np.float32)  # called, when taken
+_STRIKE = np.array([0.99, 0.82, 0.18, 0.01, 0.0], dtype=np.float32)  # called, when taken
 _STRIKE_COMMAND = np.array([0.0, 0.02, 0.03, 0.0, 0.0], dtype=np.float32)  # who hits his spot gets the call
-_HIT_BATTER = np.array([0.0, 0.0, 0.0, 0.002, 0.028], dtype=np.float32)
+_HIT_BATTER = np.array([0.0, 0.0, 0.0, 0.002, 0.026], dtype=np.float32)
 _PLACE_SPEED = np.array([2.2, 0.2, -2.6, -5.0, -8.0], dtype=np.float32)
 
 _COUNT_ZONE = np.array([[0.16, -0.16, -0.48], [0.26, 0.03, -0.26], [0.42, 0.2, -0.02], [0.72, 0.5, 0.32]], np.float32)
-_COUNT_SWING = np.array([[-0.8, 0.1, 0.46], [-0.5, 0.3, 0.66], [-0.45, 0.4, 0.86], [-2.4, 0.35, 1.1]], np.float32)
+_COUNT_SWING = np.array([[-0.8, 0.1, 0.54], [-0.5, 0.3, 0.74], [-0.45, 0.4, 0.94], [-2.4, 0.35, 1.2]], np.float32)
 _COUNT_SPIN = np.array([[-0.3, 0.1, 0.35], [-0.4, 0.0, 0.3], [-0.7, -0.2, 0.2], [-1.4, -0.7, -0.1]], np.float32)
 
 
@@ -82,7 +80,7 @@ def kind_probabilities(usage: Array, balls: Ints, strikes: Ints, same: Array) ->
 
 def place_probabilities(m: Matchup, kind: Ints, balls: Ints, strikes: Ints) -> Array:
     """Where the pitch goes -> [..., 5]. Command finds the zone; pitchers stay away from power."""
-    zone = 0.13 * m.command - 0.05 * m.power - 0.03 * m.fatigue + _KIND_ZONE[kind] + _COUNT_ZONE[balls, strikes]
+    zone = 0.088 * m.command - 0.05 * m.power - 0.03 * m.fatigue + _KIND_ZONE[kind] + _COUNT_ZONE[balls, strikes]
     weight = np.exp(_PLACE_LOG + zone[..., None] * _PLACE_ZONE)
     return np.asarray(weight / weight.sum(axis=-1, keepdims=True))
 
@@ -107,13 +105,13 @@ def whiff_probability(m: Matchup, kind: Ints, place: Ints, strikes: Ints) -> Arr
         + 0.30 * m.stuff
         + 0.14 * (m.same - 0.5)
         - 0.07 * m.fatigue
-        - 0.10 * (strikes == 2)
+        - 0.66 * (strikes == 2)
     )
 
 
 def foul_probability(m: Matchup, place: Ints, strikes: Ints) -> Array:
     """Contact goes foul."""
-    return sigmoid(_FOUL[place] + 0.06 * m.stuff - 0.03 * m.contact + 0.12 * (strikes == 2))
+    return sigmoid(_FOUL[place] + 0.06 * m.stuff - 0.03 * m.contact + 0.2 * (strikes == 2))
 
 
 def strike_probability(m: Matchup, place: Ints) -> Array:
@@ -133,9 +131,9 @@ GROUND, LINE, FLY, POP = range(4)
 
 def batted_ball_mean(m: Matchup, kind: Ints, place: Ints) -> tuple[Array, Array]:
     """Means of the exit velocity (mph, at the best angle) and of the launch angle (degrees)."""
-    speed = 91.1 + 2.5 * m.power - 1.1 * m.suppression - 0.3 * m.stuff - 0.8 * m.same + 0.35 * m.fatigue
+    speed = 91.1 + 3.0 * m.power - 1.1 * m.suppression - 0.3 * m.stuff - 0.8 * m.same + 0.35 * m.fatigue
     speed = speed + _PLACE_SPEED[place] + _KIND_SPEED[kind]
-    angle = 12.5 + 4.0 * m.loft - 4.0 * m.grounders + _KIND_ANGLE[kind]
+    angle = 12.5 + 4.4 * m.loft - 4.0 * m.grounders + _KIND_ANGLE[kind]
     return speed, angle
 
 
@@ -151,14 +149,14 @@ def trajectory(angle: Array) -> Ints:
 
 def home_run_probability(speed: Array, angle: Array, park: Array) -> Array:
     """`park`: shift in log-odds."""
-    return sigmoid(np.maximum((speed - 101.3) / 2.6 - 1.1 * ((angle - 28.0) / 8.5) ** 2 + park, -30))
+    return sigmoid(np.maximum((speed - 102.0) / 2.6 - 1.1 * ((angle - 28.0) / 8.5) ** 2 + park, -30))
 
 
-_HIT = np.array([-1.15, 0.62, -2.1, -4.0])
+_HIT = np.array([-1.09, 0.70, -1.98, -4.0])
 _HIT_SPEED = np.array([0.045, 0.012, 0.015, 0.0])  # a mph above 88
 _HIT_LEGS = np.array([0.09, 0.0, 0.0, 0.0])
-_DOUBLE = np.array([-2.75, -1.05, 0.55, -1.0])
-_TRIPLE = np.array([-5.5, -3.5, -1.9, -5.0])
+_DOUBLE = np.array([-2.6, -0.88, 0.85, -1.0])
+_TRIPLE = np.array([-6.0, -3.9, -2.5, -5.0])
 
 
 def hit_probabilities(speed: Array, angle: Array, legs: Array, park: Array) -> Array:

@@ -10,7 +10,7 @@ So what a player becomes next year is partly visible in how he plays late this y
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +50,14 @@ _MIX = np.stack([np.linalg.cholesky(_BATTER_CORRELATION)] + [np.linalg.cholesky(
 PULL, DRIFT, WINTER = 0.96, 0.25, 0.15
 _RELIEF_BONUS = np.array([0.45, -0.1, 0.0, 0.0, 0.5])  # an arm that need not last throws harder
 
-_FIRST = "Abe Ben Cal Dan Eli Fox Gus Hal Ike Jay Ken Lou Max Ned Otto Pat Ray Sam Tom Vic Walt Yogi Zeb".split()
+_FIRST = (
+    "Abe", "Ben", "Cal", "Dan", "Eli", "Fox", "Gus", "Hal", "Ike", "Jay", "Ken", "Lou",
+    "Max", "Ned", "Otto", "Pat", "Ray", "Sam", "Tom", "Vic", "Walt", "Yogi", "Zeb",
+)  # fmt: skip
 _LAST = (
-    "Ashford Barlow Cobden Dray Ember Farrow Gantry Hollis Ives Jarrow Kestrel Lund Marsh Nolan Orton Pell Quill "
-    "Rusk Sable Tarn Umber Vance Wexford Yates Zeller"
-).split()
+    "Ashford", "Barlow", "Cobden", "Dray", "Ember", "Farrow", "Gantry", "Hollis", "Ives",
+    "Jarrow", "Kestrel", "Lund", "Marsh", "Nolan", "Orton", "Pell", "Quill", "Rusk",
+)  # fmt: skip
 
 
 def age_curve(age: Floats, role: Ints) -> Floats:
@@ -74,7 +77,8 @@ def age_curve(age: Floats, role: Ints) -> Floats:
         [-0.05 * (a - 26), -0.004 * (a - 31) ** 2, 0 * a, -0.02 * (a - 26), -0.07 * (a - 26)],
         axis=1,
     )
-    return np.where((role == BATTER)[:, None], batter, pitcher) + np.where((role == RELIEVER)[:, None], _RELIEF_BONUS, 0)
+    bonus = np.where((role == RELIEVER)[:, None], _RELIEF_BONUS, 0)
+    return np.asarray(np.where((role == BATTER)[:, None], batter, pitcher) + bonus)
 
 
 def value(talent: Floats, role: Ints) -> Floats:
@@ -102,7 +106,6 @@ class Population:
     rng: np.random.Generator
     teams: int
     season: int
-    role: Ints = field(init=False)
 
     def __post_init__(self) -> None:
         self.role = np.zeros(1, dtype=np.int64)
@@ -134,7 +137,7 @@ class Population:
         return self.level + 0.5 * self.drift
 
     def _correlated(self, role: Ints) -> Floats:
-        return np.einsum("nij,nj->ni", _MIX[role], self.rng.standard_normal((len(role), TALENTS)))
+        return np.asarray(np.einsum("nij,nj->ni", _MIX[role], self.rng.standard_normal((len(role), TALENTS))))
 
     def _add(self, role: Ints, team: Ints, age: Floats, mean: float) -> None:
         n, rng = len(role), self.rng

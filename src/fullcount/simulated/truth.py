@@ -44,12 +44,13 @@ class Truth:
 
     grid: RegularGridInterpolator | None = None
 
-    def rates(self, m: Matchup, usage: Floats) -> Floats:
+    def rates(self, m: Matchup, usage: Floats, lively: float = 0.0) -> Floats:
         """True rates per plate appearance in each match-up.
 
         Args:
             m: match-ups, arrays of shape [players, opponents].
             usage: [players, opponents, 8] log-weights of the pitcher's kinds (either may be 1).
+            lively: the season's ball, mph of exit velocity.
 
         Returns:
             [players, opponents, 7], columns `OUTCOMES`.
@@ -91,7 +92,7 @@ class Truth:
                 else:
                     visits[b + 1, s] += v * ball
         speed, angle = pitch.batted_ball_mean(wide, kind, place)
-        points = np.stack(np.broadcast_arrays(speed, angle, wide.speed, in_play)[:3], axis=-1)
+        points = np.stack(np.broadcast_arrays(speed + lively, angle, wide.speed, in_play)[:3], axis=-1)
         out[..., 3:] = np.einsum("pokl,poklc->poc", in_play, self.grid(points))
         return out
 
@@ -103,8 +104,10 @@ def same_hand(bats: NDArray[np.str_], throws: NDArray[np.str_]) -> Floats:
 
 def matchup(batter: Floats, pitcher: Floats, same: Floats, fatigue: Floats) -> Matchup:
     """Match-up from talents, batter and pitcher [..., 5] in the order of `talent.py`."""
+    discipline, contact, power, loft, speed = (batter[..., i] for i in range(5))
+    stuff, command, grounders, suppression = (pitcher[..., i] for i in range(4))
     return Matchup(
-        *(batter[..., i] for i in range(5)), *(pitcher[..., i] for i in range(4)), same=same, fatigue=fatigue
+        discipline, contact, power, loft, speed, stuff, command, grounders, suppression, same=same, fatigue=fatigue
     )
 
 

@@ -1,0 +1,163 @@
+"""Fitting samples: a player on a date, his history before it, and what he did next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from fullcount.fields import OUTCOMES
+from fullcount.model.heads import Targets
+from fullcount.priors import EXTRAS, Priors, game_lines
+from fullcount.store import PlayerRole, Store, day_number
+from fullcount.windows import History, Int
+
+Grain = Literal["game", "season"]
+
+
+def season_day(season: int) -> int:
+    """The as-of day of a season projection: 1 March."""
+    return day_number(date(season, 3, 1))
+
+
+@dataclass
+class Samples:
+    """m samples of one role. `first`, `stop`: windows of the history; `targets`: see `heads.Targets`.
+
+    `player`, `day`, `season` [m] say whose and when; `game_id` [m] at game grain, empty at season grain.
+    """
+
+    role: PlayerRole
+    grain: Grain
+    player: Int
+    day: Int
+    season: Int
+    game_id: NDArray[np.str_]
+    first: Int
+    stop: Int
+    targets: Targets
+
+    def __len__(self) -> int:
+        return len(self.player)
+
+    def pick(self, chosen: NDArray[np.generic]) -> Samples:
+        """The samples at the given positions (or mask)."""
+        index = torch.from_numpy(np.flatnonzero(chosen) if chosen.dtype == bool else np.asarray(chosen))
+        targets = Targets(**{n: t[index] for n, t in self.targets.__dict__.items()})
+        arrays = {n: getattr(self, n)[index.numpy()] for n in ("player", "day", "season", "first", "stop")}
+        names = self.game_id[index.numpy()] if len(self.game_id) else self.game_id
+        return Samples(self.role, self.grain, **arrays, game_id=names, targets=targets)
+
+
+def samples(
+    store: Store, history: History, priors: Priors, grain: Grain, *, since: date, before: date, stale: int = 730
+) -> Samples:
+    """All samples of the history's role whose target lies wholly in [since, before).
+
+    Args:
+        grain: "game": every game with an exposure; "season": every player-season, as of 1 March.
+        stale: a player whose newest appearance is older than this many days is left out (nothing recent to read).
+    """
+    role = history.window.role
+    lines = game_lines(store, role).filter(pl.col("date").is_between(since, before, closed="left"))
+    if role == "batter":
+        lines = lines.filter(~pl.col("is_pitcher"))
+    if role == "pitcher" and history.window.appearances != "all":
+        lines = lines.filter((pl.col("GS") > 0) == (history.window.appearances == "starts"))
+    columns = [*OUTCOMES[1:], "exposure", *EXTRAS[role]]
+    if grain == "season":
+        whole = [s for s in lines["season"].unique().to_list() if day_number(before) > day_number(date(s, 11, 1))]
+        lines = lines.filter(pl.col("season").is_in(whole) & (pl.col("date") >= since))
+        lines = lines.group_by("player", "season").agg(pl.col(columns).sum()).sort("season", "player")
+        day = np.array([season_day(s) for s in lines["season"].to_list()], dtype=np.int64)
+        opponents = None
+    else:
+        lines = lines.sort("date", "game_id", "player")
+        day = lines["date"].cast(pl.Int32).to_numpy().astype(np.int64)
+        opponents = opponent_mix(store, priors, role, lines)
+    player = lines["player"].to_numpy().astype(np.int64)
+    first, stop = history.before(player, day)
+    recent = (stop > first) & (day - history.days[np.maximum(stop - 1, 0)] <= stale)
+    found = Samples(
+        role=role,
+        grain=grain,
+        player=player,
+        day=day,
+        season=lines["season"].to_numpy().astype(np.int64),
+        game_id=lines["game_id"].to_numpy().astype(str) if grain == "game" else np.zeros(0, dtype=str),
+        first=first,
+        stop=stop,
+        targets=known(priors, role, player, day, lines.select(columns), opponents),
+    )
+    return found.pick(recent)
+
+
+def known(
+    priors: Priors,
+    role: PlayerRole,
+    player: Int,
+    day: Int,
+    lines: pl.DataFrame | None = None,
+    opponents: NDArray[np.float64] | None = None,
+) -> Targets:
+    """What priors say of `player` [m] on `day` [m], with outcomes from `lines` (zero where there are none yet)."""
+    m = len(player)
+    league = priors.league(role, day)[:, : len(OUTCOMES) - 1]
+    league = np.concatenate([1 - league.sum(axis=1, keepdims=True), league], axis=1)
+    counts = np.zeros((m, len(OUTCOMES)))
+    extras, exposure = np.zeros((m, len(EXTRAS[role]))), np.zeros(m)
+    if lines is not None:
+        counts[:, 1:] = lines.select(OUTCOMES[1:]).to_numpy()
+        exposure = lines["exposure"].to_numpy().astype(float)
+        counts[:, 0] = np.maximum(exposure - counts[:, 1:].sum(axis=1), 0)
+        extras = lines.select(EXTRAS[role]).to_numpy().astype(float)
+    arrays = {
+        "counts": counts,
+        "extras": extras,
+        "exposure": exposure,
+        "prior": priors.rates(role, player, day),
+        "opponent": league if opponents is None else opponents,
+        "league": league,
+        "prior_extras": priors.extras(role, player, day),
+        "prior_exposure": priors.exposure(role, player, day),
+        "features": priors.features(role, player, day),
+    }
+    return Targets(**{n: torch.from_numpy(np.asarray(a, dtype=np.float32)) for n, a in arrays.items()})
+
+
+def opponent_mix(store: Store, priors: Priors, role: PlayerRole, lines: pl.DataFrame) -> NDArray[np.float64]:
+    """[m, 8] outcome mix of whom each game line met, as known before the game.
+
+    A batter meets the opposing starter (named before the game); a pitcher meets the opposing team: the mean prior of
+    those who batted in its previous game, since today's line-up is not known.
+    """
+    day = lines["date"].cast(pl.Int32).to_numpy().astype(np.int64)
+    if role == "batter":
+        games = store.games.select("game_id", "home_starter", "away_starter")
+        found = lines.select("game_id", "home").join(games, on="game_id", how="left", maintain_order="left")
+        starter = found.select(pl.when("home").then("away_starter").otherwise("home_starter").fill_null(-1))
+        return priors.rates("pitcher", starter.to_series().to_numpy().astype(np.int64), day)
+    batting = game_lines(store, "batter").filter(~pl.col("is_pitcher"))
+    played = batting.select("team", "game_id", "date").unique().sort("team", "date", "game_id")
+    played = played.with_columns(pl.col("date").shift(-1).over("team").alias("next"))
+    wanted = lines.select(pl.col("opponent").alias("team"), "date").unique()
+    # The newest game of the team strictly before each date.
+    ordered = played.select("team", pl.col("date").alias("played"), "game_id").sort("played")
+    before = wanted.with_columns(pl.col("date").dt.offset_by("-1d").alias("asked")).sort("asked")
+    last = before.join_asof(ordered, left_on="asked", right_on="played", by="team", strategy="backward")
+    line_up = last.join(batting.select("team", "game_id", "player"), on=["team", "game_id"], how="inner")
+    asked = line_up["date"].cast(pl.Int32).to_numpy().astype(np.int64)
+    rates = priors.rates("batter", line_up["player"].to_numpy().astype(np.int64), asked)
+    names = [f"m{i}" for i in range(len(OUTCOMES))]
+    mean = pl.concat([line_up.select("team", "date"), pl.DataFrame(rates, schema=names)], how="horizontal")
+    mean = mean.group_by("team", "date").agg(pl.col(names).mean())
+    keys = lines.select(pl.col("opponent").alias("team"), "date")
+    mix = keys.join(mean, on=["team", "date"], how="left", maintain_order="left").select(names).to_numpy()
+    league = priors.league("batter", day)[:, : len(OUTCOMES) - 1]
+    league = np.concatenate([1 - league.sum(axis=1, keepdims=True), league], axis=1)
+    return np.where(np.isnan(mix.astype(float)), league, mix.astype(float))

@@ -1,0 +1,58 @@
+"""Event fields to vectors: one summed embedding-bag look-up for all categorical fields, one linear map for numerics."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fullcount.batches import EVENT, SLOT, Batch
+from fullcount.fields import CATEGORICAL, FIELDS, NUMERIC
+from fullcount.priors import Priors
+
+
+class EventEmbedder(nn.Module):
+    """[B, S] tokens of a batch -> [B, S, d_model].
+
+    An event is the sum of its fields' embeddings; a hidden categorical field has a learned vector of its own, distinct
+    from "missing"; a hidden numeric field is absent. The player slot reads the role and, if `use_prior`, the prior.
+    """
+
+    def __init__(self, d_model: int, use_prior: bool = True) -> None:
+        super().__init__()
+        self.use_prior = use_prior
+        widths = torch.tensor([f.capacity + 1 for f in CATEGORICAL])  # the last id of each field: hidden
+        offsets = torch.cumsum(widths, 0) - widths
+        self.register_buffer("offsets", offsets, persistent=False)
+        self.register_buffer("hidden_ids", offsets + widths - 1, persistent=False)
+        where = {f.name: i for i, f in enumerate(FIELDS)}
+        self.register_buffer("categorical_fields", torch.tensor([where[f.name] for f in CATEGORICAL]), persistent=False)
+        self.register_buffer("numeric_fields", torch.tensor([where[f.name] for f in NUMERIC]), persistent=False)
+        self.table = nn.EmbeddingBag(int(widths.sum()), d_model, mode="sum")
+        self.numeric = nn.Linear(2 * len(NUMERIC), d_model, bias=False)
+        self.kind = nn.Embedding(4, d_model)
+        self.role = nn.Embedding(2, d_model)
+        self.prior = nn.Linear(Priors.WIDTH, d_model, bias=False)
+        for weight in (self.table.weight, self.kind.weight, self.role.weight):
+            nn.init.normal_(weight, std=0.5 / len(CATEGORICAL) ** 0.5)
+
+    def forward(self, batch: Batch, hidden: Tensor | None = None) -> Tensor:
+        """Args: batch; hidden: [B, S, len(FIELDS)] bool, fields the encoder may not see at each token."""
+        size, width = batch.kind.shape
+        ids = batch.categorical.long() + self.offsets
+        numeric, present = batch.numeric, batch.present
+        if hidden is not None:
+            ids = torch.where(hidden[..., self.categorical_fields], self.hidden_ids, ids)
+            present = present & ~hidden[..., self.numeric_fields]
+            numeric = numeric * present
+        is_event = (batch.kind == EVENT).reshape(-1)
+        # Only real events are looked up: padding, separators and slots carry no fields.
+        x = self.kind(batch.kind.long()).reshape(size * width, -1)
+        events = self.table(ids.reshape(size * width, -1)[is_event])
+        numbers = torch.cat([numeric, present.to(numeric.dtype)], dim=-1).reshape(size * width, -1)[is_event]
+        events = events + self.numeric(numbers)
+        x = x.index_put((is_event.nonzero()[:, 0],), events.to(x.dtype), accumulate=True).view(size, width, -1)
+        slot = self.role(batch.role)
+        if self.use_prior:
+            slot = slot + self.prior(batch.prior)
+        first = (batch.kind == SLOT).unsqueeze(-1).to(x.dtype)
+        return x + first * slot.unsqueeze(1).to(x.dtype)

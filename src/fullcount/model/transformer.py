@@ -1,0 +1,145 @@
+"""The encoder: a lean pre-norm transformer over a player's events, readable from top to bottom."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from fullcount.batches import Batch
+from fullcount.fields import CATEGORICAL, EVENTS
+from fullcount.model.attention import Context, PlayerAttentionMask
+from fullcount.model.embedder import EventEmbedder
+from fullcount.model.positions import rotary_angles, rotate, sinusoidal
+
+_EVENT = [f.name for f in CATEGORICAL].index("event")
+_NO_EVENT = EVENTS.index("none") + 1
+
+
+class EncoderConfig(BaseModel):
+    """Shape of the encoder. Dropout acts on residual branches only: attention dropout leaves SDPA's fast path."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    d_model: int = Field(128, gt=0)
+    layers: int = Field(4, gt=0)
+    heads: int = Field(4, gt=0)
+    feedforward: int = Field(512, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    positions: Literal["rotary", "sinusoidal"] = "rotary"
+    context: Context = "window"
+    event_attention: bool = False  # event-weighted attention: a learned bias on plate-appearance endings, per head
+    use_prior: bool = True  # the player's shrunken rates, age and reliability enter his slot
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over SDPA.
+
+    Event-weighted attention needs no mask: the logit bias b_h on flagged keys is one extra channel, query 1 and key
+    b_h * flag * sqrt(channels), so the fused kernel computes q.k / sqrt(c) + b_h * flag.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.heads, self.head_dim = config.heads, config.d_model // config.heads
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
+        self.out = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.event_bias = nn.Parameter(torch.zeros(config.heads)) if config.event_attention else None
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, causal: bool, angles: tuple[Tensor, Tensor] | None, flags: Tensor
+    ) -> Tensor:
+        size, width, _ = x.shape
+        q, k, v = self.qkv(x).view(size, width, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        if angles is not None:
+            q, k = rotate(q, *angles), rotate(k, *angles)
+        scale = self.head_dim**-0.5
+        if self.event_bias is not None:
+            q, k, v = self._with_event_channel(q, k, v, flags, scale)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None, scale=scale)
+        y = y[..., : self.head_dim].transpose(1, 2).reshape(size, width, -1)
+        return self.out(y)  # type: ignore[no-any-return]
+
+    def _with_event_channel(
+        self, q: Tensor, k: Tensor, v: Tensor, flags: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        assert self.event_bias is not None
+        size, heads, width, _ = q.shape
+        extra = 8  # kernels want a multiple of eight channels, the same for query, key and value
+        one = F.pad(q.new_ones(size, heads, width, 1), (0, extra - 1))
+        bias = (self.event_bias.to(k.dtype)[None, :, None] * flags[:, None, :].to(k.dtype) / scale).unsqueeze(-1)
+        return (
+            torch.cat([q, one], dim=-1),
+            torch.cat([k, F.pad(bias, (0, extra - 1))], dim=-1),
+            F.pad(v, (0, extra)),
+        )
+
+
+class Block(nn.Module):
+    """Pre-norm attention and feed-forward, each added to the residual stream."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(config.d_model)
+        self.attention = Attention(config)
+        self.norm_feedforward = nn.LayerNorm(config.d_model)
+        self.up = nn.Linear(config.d_model, config.feedforward)
+        self.down = nn.Linear(config.feedforward, config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, causal: bool, angles: tuple[Tensor, Tensor] | None, flags: Tensor
+    ) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm_attention(x), mask, causal, angles, flags))
+        return x + self.dropout(self.feedforward(self.norm_feedforward(x)))  # type: ignore[no-any-return]
+
+    def feedforward(self, x: Tensor) -> Tensor:
+        """The feed-forward branch, before it is added."""
+        return self.down(F.gelu(self.up(x), approximate="tanh"))  # type: ignore[no-any-return]
+
+
+class GamestateTransformer(nn.Module):
+    """Contextual event embeddings: [B, S] tokens -> [B, S, d_model]. Token 0 is the player's slot."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        if config.d_model % (4 * config.heads):
+            raise ValueError("d_model must be a multiple of 4 * heads (two rotary axes)")
+        self.config = config
+        self.embedder = EventEmbedder(config.d_model, config.use_prior)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.d_model)
+        for name, weight in self.named_parameters():
+            if name.endswith(("attention.out.weight", "down.weight")):
+                nn.init.normal_(weight, std=0.02 / (2 * config.layers) ** 0.5)
+
+    def forward(self, batch: Batch, hidden: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Encode a batch.
+
+        Args:
+            batch: B sequences of S tokens.
+            hidden: [B, S, len(FIELDS)] bool, fields not shown (masking).
+            causal: look back only.
+        """
+        x = self.embedder(batch, hidden)
+        angles = None
+        if self.config.positions == "rotary":
+            angles = rotary_angles(batch, self.config.d_model // self.config.heads)
+        else:
+            x = x + sinusoidal(batch, self.config.d_model).to(x.dtype)
+        mask = PlayerAttentionMask(self.config.context, causal)(batch)
+        # A hidden event may not be told apart by the attention paid to it.
+        event = batch.categorical[..., _EVENT]
+        flags = (event > 0) & (event != _NO_EVENT)
+        if hidden is not None:
+            flags = flags & ~hidden.any(dim=-1)
+        for block in self.blocks:
+            x = block(x, mask, causal, angles, flags)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def player(self, batch: Batch) -> Tensor:
+        """[B, d_model] embedding of each sequence's player: his slot."""
+        return self(batch)[:, 0]  # type: ignore[no-any-return]

@@ -1,0 +1,71 @@
+"""Masked gamestate modelling: hide whole pitches, tell from the rest what happened (Heaton & Mitra 2023)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fullcount.batches import EVENT, Batch
+from fullcount.fields import TARGETS, Role
+from fullcount.model.transformer import GamestateTransformer
+from fullcount.objectives.base import COLUMN, Losses, Objective, generator_of, hide
+
+
+class FieldHeads(nn.Module):
+    """One linear read-out for all predicted categorical fields: [n, d_model] -> {field: logits [n, vocabulary]}."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.fields = tuple(f for f in TARGETS if not f.is_numeric)
+        self.widths = [f.capacity - 1 for f in self.fields]  # id 0, "missing", is never predicted
+        self.out = nn.Linear(d_model, sum(self.widths))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        logits = self.out(x).split(self.widths, dim=-1)
+        return {f.name: part for f, part in zip(self.fields, logits, strict=True)}
+
+
+class MaskedGamestate(Objective):
+    """Hide `rate` of the pitches (delivery, result, transition and what follows from them) and predict their fields.
+
+    Args:
+        encoder: what is trained.
+        rate: share of events hidden.
+        weights: weight of each predicted field in the training total (default 1).
+    """
+
+    hides = (Role.DELIVERY, Role.RESULT, Role.TRANSITION)
+
+    def __init__(
+        self, encoder: GamestateTransformer, rate: float = 0.15, weights: dict[str, float] | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder, self.rate, self.weights = encoder, rate, weights or {}
+        self.heads = FieldHeads(encoder.config.d_model)
+
+    def mask(self, batch: Batch) -> Tensor:
+        """[B, S] bool: the hidden events of this batch; differs at every step, is a function of the batch's seed."""
+        draws = torch.rand(batch.kind.shape, generator=generator_of(batch)).to(batch.kind.device)
+        return (draws < self.rate) & (batch.kind == EVENT)
+
+    def forward(self, batch: Batch) -> Losses:
+        """Cross-entropy (nats) per predicted field over the hidden events whose field is known."""
+        targets = self.mask(batch)
+        hidden = hide(batch, targets, self.hides)
+        states = self.encoder(batch, hidden)[targets]
+        truth = batch.categorical[targets].long()
+        losses = Losses()
+        for name, logits in self.heads(states).items():
+            wanted = truth[:, COLUMN[name]] - 1
+            total = F.cross_entropy(logits.float(), wanted, ignore_index=-1, reduction="sum")
+            losses.add(name, total, (wanted >= 0).sum(), self.weights.get(name, 1.0))
+        return losses
+
+    @torch.no_grad()
+    def predict(self, batch: Batch, targets: Tensor) -> dict[str, Tensor]:
+        """Log-probabilities of each predicted field at the given targets [B, S]."""
+        states = self.encoder(batch, hide(batch, targets, self.hides))[targets]
+        return {name: logits.float().log_softmax(-1) for name, logits in self.heads(states).items()}
+
+

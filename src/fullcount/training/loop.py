@@ -1,0 +1,330 @@
+"""One training loop for pre-training and fitting, on one device or many.
+
+Everything random is a function of (seed, step, rank), so a run's state is its weights, the optimiser's moments, the
+step and the early-stopping record: stopped anywhere and resumed, it goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import cos, isfinite, pi
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import BaseModel, ConfigDict, Field
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from fullcount.batches import mix
+from fullcount.errors import FullcountError
+from fullcount.objectives.base import Losses
+from fullcount.training.run import Run
+
+
+class TrainConfig(BaseModel):
+    """How long and how fast. `monitor` names a validation figure to be lowered; without it nothing stops early."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(1000, gt=0)
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.05, ge=0, lt=1)  # share of the steps
+    final_lr: float = Field(0.1, ge=0, le=1)  # the cosine ends at this share of lr
+    clip: float = Field(1.0, gt=0)  # gradient norm
+    seed: int = 0
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    devices: int = Field(1, gt=0)
+    monitor: str | None = None
+    patience: int = Field(5, gt=0)  # validations without improvement
+    validate_every: int = Field(200, gt=0)
+    checkpoint_every: int = Field(200, gt=0)
+    log_every: int = Field(20, gt=0)
+
+
+class Trainable(Protocol):
+    """A batch, as far as the loop is concerned."""
+
+    @property
+    def tokens(self) -> int: ...
+    def to(self, device: torch.device) -> Any: ...
+
+
+BatchSource = Callable[[int, int, int], Trainable]  # (step, rank, world) -> batch
+Validation = Callable[[nn.Module], dict[str, float]]
+
+
+def precision_for(config: TrainConfig) -> str:
+    """The configured precision; "auto" takes bfloat16 where the processor multiplies it natively."""
+    if config.precision != "auto":
+        return config.precision
+    if torch.cuda.is_available():
+        return "bf16-mixed"
+    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() or getattr(
+        torch.cpu, "_is_amx_tile_supported", bool
+    )()
+    return "bf16-mixed" if capable else "32-true"
+
+
+def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Optimiser groups: weight decay on matrices only. A module may give its own (adaptations with several rates)."""
+    own = getattr(module, "parameter_groups", None)
+    if own is not None:
+        return own(config)  # type: ignore[no-any-return]
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trainable if p.ndim >= 2], "lr": config.lr, "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "lr": config.lr, "weight_decay": 0.0},
+    ]
+
+
+def learning_rate_factor(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then a cosine to `final_lr`."""
+    warm = max(1, round(config.warmup * config.steps))
+    if step < warm:
+        return (step + 1) / warm
+    done = (step - warm) / max(1, config.steps - warm)
+    return config.final_lr + (1 - config.final_lr) * 0.5 * (1 + cos(pi * min(done, 1.0)))
+
+
+def fit(
+    module: nn.Module,
+    batches: BatchSource,
+    config: TrainConfig,
+    run: Run,
+    validate: Validation | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train `module` (forward(batch) -> Losses) to the end of its budget, or go on where the run stopped.
+
+    Args:
+        module: an objective. Frozen parameters stay untouched.
+        batches: stateless source of batches.
+        config: budget and optimiser.
+        run: a begun run directory.
+        validate: called every `validate_every` steps and at the end, in evaluation mode.
+        progress: show a progress bar (on a terminal, first process only).
+
+    Returns:
+        Summary: steps, tokens, seconds, last losses, best validation figure.
+
+    Raises:
+        FullcountError: the loss is not finite (nothing of that step is kept), or the run is for other weights.
+        KeyboardInterrupt: after the state has been saved.
+    """
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    strategy = "ddp" if config.devices > 1 or _under_torchrun() else "auto"
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices="auto" if _under_torchrun() else config.devices,
+        strategy=strategy,
+        precision=precision_for(config),  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    optimizer = torch.optim.AdamW(parameter_groups(module, config), betas=(0.9, 0.98), eps=1e-8)
+    for group in optimizer.param_groups:
+        group["base_lr"] = group["lr"]
+    wrapped, wrapped_optimizer = fabric.setup(module, optimizer)
+    state = _State(module, optimizer, run)
+    state.restore(config)
+    started, seconds_before = time.perf_counter(), state.meta["seconds"]
+    board = _tensorboard(run.path) if fabric.is_global_zero else None
+    summary: dict[str, Any] = {}
+
+    def elapsed() -> float:
+        return float(seconds_before + time.perf_counter() - started)
+
+    with _bar(progress and fabric.is_global_zero, config.steps, state.step) as advance, _stop_request() as stop:
+        while state.step < config.steps and not state.meta["stopped_early"]:
+            step = state.step
+            wrapped.train()
+            torch.manual_seed(mix(config.seed, step, fabric.global_rank))
+            batch = batches(step, fabric.global_rank, fabric.world_size).to(fabric.device)
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * learning_rate_factor(step, config)
+            losses: Losses = wrapped(batch)
+            counts = {n: fabric.all_reduce(c.float(), reduce_op="sum") for n, c in losses.counts.items()}
+            # Processes average their gradients; each loss must be divided by the number of targets of all of them.
+            total = torch.stack(
+                [
+                    losses.weights[n] * s * fabric.world_size / counts[n].clamp(min=1)  # type: ignore[union-attr]
+                    for n, s in losses.sums.items()
+                ]
+            ).sum()
+            fabric.backward(total)
+            norm = torch.nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], config.clip)
+            if not isfinite(float(total.detach())) or not isfinite(float(norm)):
+                where = ", ".join(f"{n} {v:.3g}" for n, v in losses.means().items())
+                raise FullcountError(f"step {step}: the loss or its gradient is not finite ({where}); lower the rate")
+            wrapped_optimizer.step()
+            wrapped_optimizer.zero_grad(set_to_none=True)
+            state.step += 1
+            state.meta["tokens"] += int(fabric.all_reduce(torch.tensor(float(batch.tokens)), reduce_op="sum"))  # type: ignore[arg-type]
+            advance(losses.means(), state.meta["tokens"] / max(elapsed(), 1e-9))
+            last = state.step == config.steps
+            if state.step % config.log_every == 0 or last:
+                means = {
+                    n: float(fabric.all_reduce(s.detach(), reduce_op="sum") / counts[n].clamp(min=1))  # type: ignore[operator,union-attr]
+                    for n, s in losses.sums.items()
+                }
+                record = {
+                    "step": state.step,
+                    "tokens": state.meta["tokens"],
+                    "seconds": round(elapsed(), 2),
+                    "lr": optimizer.param_groups[0]["lr"],
+                    "norm": round(float(norm), 4),
+                    **means,
+                }
+                summary |= means
+                if fabric.is_global_zero:
+                    run.log(record)
+                    _board(board, record)
+            if validate is not None and (state.step % config.validate_every == 0 or last):
+                wrapped.eval()
+                figures = validate(module)
+                state.judge(figures, config)
+                if fabric.is_global_zero:
+                    run.log({"step": state.step, **{f"validation/{n}": v for n, v in figures.items()}})
+                    _board(board, {"step": state.step, **{f"validation/{n}": v for n, v in figures.items()}})
+            interrupted = bool(fabric.all_reduce(torch.tensor(float(stop())), reduce_op="sum"))
+            if state.step % config.checkpoint_every == 0 or last or interrupted or state.meta["stopped_early"]:
+                state.meta["seconds"] = elapsed()
+                if fabric.is_global_zero:
+                    state.save()
+                fabric.barrier()
+            if interrupted and not last:
+                raise KeyboardInterrupt(f"stopped after step {state.step}; the same command goes on from there")
+    if fabric.is_global_zero:
+        run.save(run.weights, state.final_weights(), {"step": state.step, "tokens": state.meta["tokens"]})
+    fabric.barrier()
+    return {**summary, **{k: state.meta[k] for k in ("tokens", "seconds", "best")}, "steps": state.step}
+
+
+class _State:
+    """Weights, optimiser moments, counters and the early-stopping record, as one checkpoint file."""
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, run: Run) -> None:
+        self.module, self.optimizer, self.run = module, optimizer, run
+        self.step = 0
+        self.best: dict[str, Tensor] = {}
+        self.meta: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best": None, "bad": 0, "stopped_early": False}
+        self._names = {p: n for n, p in module.named_parameters()}
+
+    def _trained(self) -> dict[str, Tensor]:
+        kept = getattr(self.module, "saved_state", self.module.state_dict)()
+        return dict(kept)
+
+    def judge(self, figures: dict[str, float], config: TrainConfig) -> None:
+        if config.monitor is None:
+            return
+        if config.monitor not in figures:
+            raise FullcountError(f"monitor {config.monitor!r} is not validated; choose one of {', '.join(figures)}")
+        value = figures[config.monitor]
+        if self.meta["best"] is None or value < self.meta["best"]:
+            self.meta |= {"best": value, "bad": 0}
+            self.best = {n: t.detach().to("cpu", copy=True) for n, t in self._trained().items()}
+        else:
+            self.meta["bad"] += 1
+            self.meta["stopped_early"] = self.meta["bad"] >= config.patience
+
+    def save(self) -> None:
+        tensors = {f"weights/{n}": t for n, t in self._trained().items()}
+        for parameter, moments in self.optimizer.state.items():
+            for key, value in moments.items():
+                tensors[f"optimizer/{key}/{self._names[parameter]}"] = value
+        tensors |= {f"best/{n}": t for n, t in self.best.items()}
+        self.run.save(self.run.checkpoint, tensors, {**self.meta, "step": self.step})
+
+    def restore(self, config: TrainConfig) -> None:
+        if not self.run.checkpoint.exists():
+            return
+        tensors, meta = self.run.load(self.run.checkpoint)
+        self.step = meta.pop("step")
+        self.meta = meta
+        weights = {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}
+        _, unexpected = self.module.load_state_dict(weights, strict=False)
+        if unexpected:
+            raise FullcountError(f"{self.run.checkpoint}: holds {unexpected[0]}, which this model has not")
+        self.best = {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}
+        by_name = {n: p for p, n in self._names.items()}
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer/"):
+                _, moment, name = key.split("/", 2)
+                parameter = by_name[name]
+                # Adam's step counter lives on the CPU, its moments beside the parameter.
+                moved = tensor if moment == "step" else tensor.to(parameter.device)
+                self.optimizer.state[parameter][moment] = moved
+
+    def final_weights(self) -> dict[str, Tensor]:
+        return self.best or self._trained()
+
+
+def _under_torchrun() -> bool:
+    return torch.distributed.is_torchelastic_launched()
+
+
+@contextmanager
+def _stop_request() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM (preemption) let the current step end; a second Ctrl-C stops at once."""
+    asked = False
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    previous: dict[int, Any] = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, on_signal)
+    except ValueError:  # not the main thread: leave signals to whoever runs us
+        pass
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _bar(shown: bool, steps: int, done: int) -> Iterator[Callable[[dict[str, float], float], None]]:
+    columns = (
+        TextColumn("step"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[rate]:>8,.0f} tokens/s"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+    )
+    with Progress(*columns, disable=not shown) as bar:
+        task = bar.add_task("train", total=steps, completed=done, rate=0.0, losses="")
+
+        def advance(losses: dict[str, float], rate: float) -> None:
+            text = " ".join(f"{n} {v:.3f}" for n, v in losses.items())
+            bar.update(task, advance=1, rate=rate, losses=text)
+
+        yield advance
+
+
+def _tensorboard(path: Path) -> Any:
+    """A TensorBoard writer where the package is installed, else None: the JSONL log is always there."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(path))
+
+
+def _board(board: Any, record: dict[str, Any]) -> None:
+    if board is not None:
+        for name, value in record.items():
+            if name != "step":
+                board.add_scalar(name, value, record["step"])
