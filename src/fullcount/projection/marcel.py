@@ -114,9 +114,14 @@ def _regress(
     recent = pl.col("season").is_between(season - len(weights), season - 1)
     history, pool = (f.filter(recent).with_columns(w=weight) for f in (history, pool))
     n = pl.col(exposure).cast(pl.Float64)
-    seasons = pool.group_by("season").agg(
-        n.sum().alias("lg_n"),
-        *((pl.col(c).cast(pl.Float64).sum() / n.sum()).alias(f"lg_{c}") for c in components if _known(pool, c)),
+    # rows in order, so that sums come out the same to the last bit
+    seasons = (
+        pool.sort("season", "player")
+        .group_by("season", maintain_order=True)
+        .agg(
+            n.sum().alias("lg_n"),
+            *((pl.col(c).cast(pl.Float64).sum() / n.sum()).alias(f"lg_{c}") for c in components if _known(pool, c)),
+        )
     )
     components = [c for c in components if f"lg_{c}" in seasons.columns]
     lg = seasons.with_columns(w=weight * pl.col("lg_n")).select(
@@ -126,7 +131,7 @@ def _regress(
     wn = pl.col("w") * n
     own = (
         history.join(seasons, on="season", how="left")
-        .sort("season", descending=True)
+        .sort("season", "player", descending=True)
         .group_by("player", maintain_order=True)
         .agg(
             pl.col("team").first().alias("Team"),
