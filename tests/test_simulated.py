@@ -230,7 +230,8 @@ def test_talent_shows_as_far_as_luck_allows(league: SimulatedLeague) -> None:
         n = both["n"].to_numpy().astype(float)
         for (count, rate), sd in zip((("SO", "K%"), ("BB", "BB%"), ("HR", "HR%")), spread[role], strict=True):
             observed, true = both[count].to_numpy() / n, both[rate].to_numpy()
-            ceiling = np.sqrt(1 - np.mean(true * (1 - true) / n) / observed.var())
+            noise = np.mean(true * (1 - true) / n)
+            ceiling = np.sqrt(true.var() / (true.var() + noise))
             assert np.corrcoef(observed, true)[0, 1] == pytest.approx(ceiling, abs=0.08), (role, rate)
             assert np.polyfit(true, observed, 1)[0] == pytest.approx(1, abs=0.2), (role, rate)
             assert np.average(observed, weights=n) == pytest.approx(np.average(true, weights=n), rel=0.05)

@@ -1,0 +1,1 @@
+"""A simulated league whose players' true talent is known: `league.simulate`."""

@@ -30,14 +30,14 @@ _KIND_SPEED = np.array([0.8, 0.8, 0.3, -0.6, -1.2, -0.8, -1.2, -1.0], dtype=np.f
 _KIND_ANGLE = np.array([5.0, -7.0, 1.0, 1.5, 4.0, -2.5, -3.0, -5.0], dtype=np.float32)  # launch angle, degrees
 _KIND_SAME = np.array([0.0, 0.15, 0.0, 0.3, 0.5, 0.0, -0.6, -0.4], dtype=np.float32)  # used on the same hand more
 
-_PLACE_LOG = np.log(np.array([0.238, 0.193, 0.201, 0.251, 0.117], dtype=np.float32))
+_PLACE_LOG = np.log(np.array([0.249, 0.204, 0.203, 0.238, 0.106], dtype=np.float32))
 _PLACE_ZONE = np.array([1.0, 0.55, -0.15, -0.75, -1.4], dtype=np.float32)  # how a place moves with "more strikes"
 _SWING = np.array([0.98, 0.52, -0.22, -1.25, -2.9], dtype=np.float32)
 _SWING_DISCIPLINE = np.array([0.03, -0.04, -0.28, -0.46, -0.46], dtype=np.float32)
 _SWING_STUFF = np.array([0.0, 0.0, 0.06, 0.12, 0.12], dtype=np.float32)
-_WHIFF = np.array([-1.52, -1.27, -0.75, 0.10, 0.95], dtype=np.float32)
+_WHIFF = np.array([-1.40, -1.15, -0.63, 0.22, 1.05], dtype=np.float32)
 _FOUL = np.array([-0.16, -0.02, 0.10, 0.25, 0.40], dtype=np.float32)
-_STRIKE = np.array([0.99, 0.82, 0.18, 0.01, 0.0], dtype=np.float32)  # called, when taken
+_STRIKE = np.array([0.99, 0.80, 0.16, 0.01, 0.0], dtype=np.float32)  # called, when taken
 _STRIKE_COMMAND = np.array([0.0, 0.02, 0.03, 0.0, 0.0], dtype=np.float32)  # who hits his spot gets the call
 _HIT_BATTER = np.array([0.0, 0.0, 0.0, 0.002, 0.026], dtype=np.float32)
 _PLACE_SPEED = np.array([2.2, 0.2, -2.6, -5.0, -8.0], dtype=np.float32)
@@ -105,7 +105,7 @@ def whiff_probability(m: Matchup, kind: Ints, place: Ints, strikes: Ints) -> Arr
         + 0.30 * m.stuff
         + 0.14 * (m.same - 0.5)
         - 0.07 * m.fatigue
-        - 0.66 * (strikes == 2)
+        - 0.76 * (strikes == 2)
     )
 
 
@@ -149,10 +149,10 @@ def trajectory(angle: Array) -> Ints:
 
 def home_run_probability(speed: Array, angle: Array, park: Array) -> Array:
     """`park`: shift in log-odds."""
-    return sigmoid(np.maximum((speed - 102.0) / 2.6 - 1.1 * ((angle - 28.0) / 8.5) ** 2 + park, -30))
+    return sigmoid(np.maximum((speed - 102.5) / 2.6 - 1.1 * ((angle - 28.0) / 8.5) ** 2 + park, -30))
 
 
-_HIT = np.array([-1.09, 0.70, -1.98, -4.0])
+_HIT = np.array([-1.08, 0.72, -1.95, -4.0])
 _HIT_SPEED = np.array([0.045, 0.012, 0.015, 0.0])  # a mph above 88
 _HIT_LEGS = np.array([0.09, 0.0, 0.0, 0.0])
 _DOUBLE = np.array([-2.6, -0.88, 0.85, -1.0])

@@ -176,6 +176,9 @@ class Population:
     def _start_season(self) -> None:
         self.level = self.deviation + age_curve(self.age, self.role)
         self.drift = DRIFT * self._correlated(self.role)
+        # A small league's mean wanders; talent is counted from the mean of those who play, so that league rates stay.
+        for group in (self.role == BATTER, self.role != BATTER):
+            self.level[group] -= self.middle[group & (self.team >= 0)].mean(axis=0)
         self.level[0] = self.drift[0] = 0
 
     def next_season(self) -> None:
