@@ -147,7 +147,7 @@ def _records(files: list[Path], path: Path) -> pl.DataFrame:
     for file in files:
         lines = file.read_text(encoding="latin-1").splitlines()
         frame = pl.DataFrame({"text": lines}, schema={"text": pl.String})
-        frames.append(frame.select(pl.lit(file.name).alias("file"), pl.int_range(1, pl.len() + 1).alias("line"), "text"))
+        frames.append(frame.select(pl.lit(file.name).alias("file"), (pl.int_range(pl.len()) + 1).alias("line"), "text"))
     records = (
         pl.concat(frames)
         .filter(pl.col("text").str.strip_chars(" \x1a") != "")
@@ -208,7 +208,8 @@ def _join_plays(records: pl.DataFrame, events: pl.DataFrame, path: Path) -> pl.D
     """
     plays = build.play_records(records)
     known = pl.col("EVENT_CD") != "0"
-    joined = plays.join(events, left_on=["game_id", "number"], right_on=["GAME_ID", "EVENT_ID"], how="left", maintain_order="left")
+    events = events.rename({"GAME_ID": "game_id", "EVENT_ID": "number"})
+    joined = plays.join(events, on=["game_id", "number"], how="left", maintain_order="left")
     bad = joined.filter((pl.col("text") != "NP") & (pl.col("EVENT_CD").is_null() | ~known)).head(1)
     for row in bad.iter_rows(named=True):
         raise FullcountError(

@@ -127,6 +127,10 @@ COUNTS = (
     "RBI_CT", "BAT_DEST_ID", "RUN1_DEST_ID", "RUN2_DEST_ID", "RUN3_DEST_ID", "START_BASES_CD", "END_BASES_CD",
     "EVENT_RUNS_CT",
 )  # fmt: skip
+LAST = (
+    "ends_half", "END_BASES_CD", "RESP_BAT_ID", "RESP_PIT_ID", "RESP_BAT_HAND_CD", "RESP_PIT_HAND_CD",
+    "BAT_LINEUP_ID", "BAT_FLD_CD", "count", "sequence",
+)  # fmt: skip
 SITUATION = ("inning", "outs", "bases", "bat_score", "fld_score")
 
 
@@ -226,12 +230,9 @@ def turns(plays: pl.DataFrame) -> pl.DataFrame:
         .group_by("turn", maintain_order=True)
         .agg(
             pl.first("game_id", "pa_number", "home", *SITUATION),
-            pl.last(
-                "event", "contact", "ends_half", "END_BASES_CD", "RESP_BAT_ID", "RESP_PIT_ID", "RESP_BAT_HAND_CD",
-                "RESP_PIT_HAND_CD", "BAT_LINEUP_ID", "BAT_FLD_CD", "count", "sequence",
-            ),
+            pl.last("event", "contact", *LAST),
             pl.sum("EVENT_OUTS_CT", "EVENT_RUNS_CT", "RBI_CT"),
-        )  # fmt: skip
+        )
         .with_columns(
             pl.when("ends_half").then(3).otherwise(pl.col("outs") + pl.col("EVENT_OUTS_CT")).alias("end_outs"),
             (pl.col("bat_score") + pl.col("EVENT_RUNS_CT")).alias("end_score"),
@@ -283,8 +284,7 @@ def plate_appearances(turns: pl.DataFrame, pitches: pl.DataFrame) -> pl.DataFram
         "event", "contact",
         pl.coalesce("balls", written.str.slice(0, 1).cast(pl.Int8)).alias("balls"),
         pl.coalesce("strikes", written.str.slice(1, 1).cast(pl.Int8)).alias("strikes"),
-        pl.when(letters(pl.col("sequence")) != "").then(letters(pl.col("sequence")).str.count_matches(THROWN))
-        .alias("pitches"),
+        pl.when(pl.col("sequence") != "").then(letters(pl.col("sequence")).str.count_matches(THROWN)).alias("pitches"),
         pl.col("EVENT_OUTS_CT").alias("outs_on_play"),
         pl.col("EVENT_RUNS_CT").alias("runs"),
         pl.col("RBI_CT").alias("rbi"),
@@ -346,7 +346,7 @@ def games(records: pl.DataFrame, plays: pl.DataFrame) -> pl.DataFrame:
 
 
 def appearances(records: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
-    """One row a game and player, in lineup order: team, opponent, slot, what he was; decisions of the pitchers."""
+    """One row a game and player, in lineup order: his team, slot and part in the game, and a pitcher's decision."""
     first, pitched = pl.col("record") == "start", pl.col("position") == 1
     lines = (
         lineup_records(records)
@@ -363,11 +363,12 @@ def appearances(records: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
               maintain_order="left")
     )  # fmt: skip
     team, opponent = pl.col("home_team"), pl.col("away_team")
+    decisions = {"W": "wp", "L": "lp", "SV": "save"}
     finished = pl.col("last_mound") == pl.col("last_mound").max().over("game_id", "home")
     return lines.with_columns(
         pl.when("home").then(team).otherwise(opponent).alias("team"),
         pl.when("home").then(opponent).otherwise(team).alias("opponent"),
-        *((pl.col("retro") == pl.col(k)).fill_null(False).alias(n) for n, k in {"W": "wp", "L": "lp", "SV": "save"}.items()),
+        *((pl.col("retro") == pl.col(k)).fill_null(False).alias(n) for n, k in decisions.items()),
         (finished & ~pl.col("GS")).fill_null(False).alias("GF"),
     )
 
@@ -415,7 +416,7 @@ def pitching_games(
     done = pl.col("BAT_EVENT_FL")
     codes = {n: done & pl.col("EVENT_CD").is_in(c) for n, c in CODES.items()}
     plays = plays.filter(pl.col("EVENT_CD").is_not_null())
-    unknown = done & (letters(pl.col("sequence")) == "") & (pl.col("EVENT_CD") != 15)
+    unknown = done & (pl.col("sequence") == "")
     parts = [
         _tally(plays, "RESP_PIT_ID", BF=done, **codes, R=pl.col("BAT_DEST_ID") >= 4, unknown=unknown),
         _tally(plays, "pitcher", outs=pl.col("EVENT_OUTS_CT"), WP=pl.col("WP_FL"), BK=pl.col("EVENT_CD") == 11),
