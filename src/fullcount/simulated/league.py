@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fullcount.errors import FullcountError
 from fullcount.fields import CALLS, CONTACTS, EVENTS
+from fullcount.simulated import truth
 from fullcount.simulated.game import Log, Schedule, play
 from fullcount.simulated.pitch import HEART
 from fullcount.simulated.talent import (
@@ -28,7 +29,7 @@ from fullcount.simulated.talent import (
     Population,
     value,
 )
-from fullcount.simulated.truth import OUTCOMES, Truth, matchup, same_hand, systematic
+from fullcount.simulated.truth import OUTCOMES, matchup, same_hand, systematic
 from fullcount.sources.seasons import season_lines
 from fullcount.sources.tables import Tables
 
@@ -82,7 +83,6 @@ def simulate(
     rng = np.random.default_rng(seed)
     people = Population(rng, teams, first_season)
     parks = rng.normal(0, [[0.16], [0.035]], (2, teams))  # home runs, hits; log-odds
-    truth = Truth()
     parts: list[dict[str, pl.DataFrame]] = []
     talents: list[pl.DataFrame] = []
     for season in range(first_season, first_season + seasons):
@@ -91,7 +91,7 @@ def simulate(
         lively = float(rng.normal(0, 0.15))
         schedule, day = _schedule(people, games_per_team, parks - parks.mean(axis=1, keepdims=True), rng)
         parts.append(_season_tables(play(schedule, people, lively, rng), schedule, day, people, rng))
-        talents.append(_talent(people, schedule, truth, lively))
+        talents.append(_talent(people, schedule, lively))
     tables = {name: pl.concat([p[name] for p in parts]) for name in parts[0]}
     batting, pitching = season_lines(tables["batting_games"], tables["pitching_games"], LEAGUE)
     return SimulatedLeague(
@@ -188,7 +188,7 @@ def _schedule(people: Population, rounds: int, parks: Floats, rng: np.random.Gen
 # ------------------------------------------------------------------------------------------------------------- truth
 
 
-def _talent(people: Population, s: Schedule, truth: Truth, lively: float) -> pl.DataFrame:
+def _talent(people: Population, s: Schedule, lively: float) -> pl.DataFrame:
     """Latent talents and true rates of everybody on a roster; opponents are weighted by how much they play."""
     middle, season = people.middle, people.season
     n = len(people)
@@ -208,9 +208,17 @@ def _talent(people: Population, s: Schedule, truth: Truth, lively: float) -> pl.
         m = matchup(middle[b], middle[p], same_hand(people.bats[b], people.throws[p]), fatigue)
         return truth.rates(m, people.usage[p], lively)
 
+    # Stand-ins are a small sample: their sampling error, the same for everybody on the other side, is seen where
+    # stand-ins meet stand-ins, and taken out as a factor per outcome.
     facing, opposing = stand_in(pitchers), stand_in(batters)
+    batting = rates(batters[:, None], facing[None]).mean(axis=1)
+    pitching = rates(opposing[None], pitchers[:, None]).mean(axis=1)
+    sample = rates(opposing[:, None], facing[None]).mean(axis=(0, 1))
     rate = np.concatenate(
-        [rates(batters[:, None], facing[None]).mean(axis=1), rates(opposing[None], pitchers[:, None]).mean(axis=1)]
+        [
+            batting * np.average(pitching, axis=0, weights=weight[pitchers]) / sample,
+            pitching * np.average(batting, axis=0, weights=weight[batters]) / sample,
+        ]
     )
     ids = np.concatenate([batters, pitchers])
     is_batter = people.role[ids] == BATTER
