@@ -95,9 +95,9 @@ def last_mean(starts: pl.DataFrame, value: str, games: int = LAST) -> pl.DataFra
 def features(games: pl.DataFrame, season: int) -> pl.DataFrame:
     """What the formula needs to know of each start of `season`, before it: one row a start, order of `starts_table`.
 
-    Columns beside the start's own: `season_k` and `last_k` (mean strikeouts of the last ten starts of the season, and of
-    any season; last season's mean of the pitcher, or else of the league, for who has none), `rate` (K per BF, shrunken), `faced` (expected BF), `team_rate` (the opponent's K per PA, shrunken), `league` (K per
-    BF last season).
+    Columns beside the start's own: `season_k` and `last_k` (mean strikeouts of the last ten starts, of the season and
+    of any season; where there is none, the pitcher's or else the league's mean of last season), `rate` (K per BF,
+    shrunken), `faced` (expected BF), `team_rate` (the opponent's K per PA, shrunken), `league` (K per BF last season).
 
     Args:
         games: canonical pitching games of `season` and up to three seasons before.
@@ -107,7 +107,7 @@ def features(games: pl.DataFrame, season: int) -> pl.DataFrame:
     now, before = (regular.filter(pl.col("season") == s) for s in (season, season - 1))
     if not now.height or not before.height:
         raise FullcountError(f"starts of {season}: game lines of {season - 1} and {season} are needed; ingest both")
-    league = float(before["SO"].sum() / before["BF"].sum())
+    league = float(before.select(pl.col("SO").sum() / pl.col("BF").sum()).item())
     all_starts = _starts(regular)
     old = all_starts.filter(pl.col("season") == season - 1)
     usual_k, usual_bf = (float(old[c].mean()) for c in ("K", "BF"))  # type: ignore[arg-type]

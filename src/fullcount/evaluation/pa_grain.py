@@ -143,11 +143,11 @@ class Log5ToDate(Log5):
 
     def predict(self, frame: pl.DataFrame) -> Floats:
         """As `Log5`, rates as of each row's day."""
-        rates = [
+        batter, pitcher = (
             shrink(side.known(frame) + before_today(frame, side.role), self.mix, side.role)
             for side in (self.batter, self.pitcher)
-        ]
-        return odds_ratio(*rates, self.mix)
+        )
+        return odds_ratio(batter, pitcher, self.mix)
 
 
 def before_today(frame: pl.DataFrame, role: PlayerRole) -> Floats:

@@ -177,7 +177,7 @@ class CountPitcherBatter:
 
 def _count(frame: pl.DataFrame) -> Ints:
     """Number of the count, 0..11."""
-    return column(frame, "balls").clip(0, 3) * 3 + column(frame, "strikes").clip(0, 2)
+    return np.asarray(column(frame, "balls").clip(0, 3) * 3 + column(frame, "strikes").clip(0, 2))
 
 
 # ---------------------------------------------------------------------------------------------------------- judging
