@@ -78,7 +78,7 @@ def _turns(sc: Tables, rs: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
 
     Columns of the second: `_sc_game`, `_sc_pa` (Statcast's game_id and pa_number), game_id, pa_number. Matched within
     the half inning by batter and the how-manieth time he bats in it; those left over (a batter replaced in mid-count)
-    by their order, where both sources have equally many.
+    by their order between two matched ones, where both sources have equally many.
     """
     links = link_games(sc.games, rs.games)
     ids = sc.games.select("game_pk", _sc_game="game_id").join(links, on="game_pk").select("_sc_game", "game_id")
@@ -93,13 +93,21 @@ def _turns(sc: Tables, rs: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
     nth = pl.int_range(pl.len()).over(*half, "batter").alias("_nth")
     key = [*half, "batter", "_nth"]
     found = a.with_columns(nth).join(b.with_columns(nth), on=key)
-    place = pl.int_range(pl.len()).over(half).alias("_place")
-    many = pl.len().over(half).alias("_many")
-    rest_a = a.join(found, on=["_sc_game", "_sc_pa"], how="anti").sort("game_id", "_sc_pa").with_columns(place, many)
-    rest_b = b.join(found, on=_TURN, how="anti").sort(_TURN).with_columns(place, many)
-    rest = rest_a.join(rest_b, on=[*half, "_place", "_many"])
+    # What is left lies between two matched ones, in both sources.
+    a = a.join(found.select("_sc_game", "_sc_pa", _known="pa_number"), on=["_sc_game", "_sc_pa"], how="left")
+    b = b.join(found.select(*_TURN, _known="pa_number"), on=_TURN, how="left")
+    rest_a, rest_b = _unmatched(a.sort("game_id", "_sc_pa"), half), _unmatched(b.sort(_TURN), half)
+    rest = rest_a.join(rest_b, on=[*half, "_after", "_place", "_many"])
     columns = ["_sc_game", "_sc_pa", *_TURN]
     return links, pl.concat([found.select(columns), rest.select(columns)])
+
+
+def _unmatched(turns: pl.DataFrame, half: list[str]) -> pl.DataFrame:
+    """Rows without `_known`, by the last known number before in the half (`_after`), place among such, and how many."""
+    turns = turns.with_columns(_after=pl.col("_known").forward_fill().over(half).fill_null(0))
+    within = [*half, "_after"]
+    place, many = pl.int_range(pl.len()).over(within), pl.len().over(within)
+    return turns.filter(pl.col("_known").is_null()).with_columns(_place=place, _many=many)
 
 
 def agreement(sc: Tables, rs: Tables) -> dict[str, float]:

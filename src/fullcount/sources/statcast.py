@@ -139,7 +139,7 @@ def read(
         return Tables.of()
     raw = _situate(_deduplicate(raw, files).with_columns(league=pl.lit(league)))
     pitches, games = _pitches(raw)
-    turns = _plate_appearances(pitches, games)
+    turns = _plate_appearances(pitches)
     lines = {"batting_games": _batting(turns, games, pitches), "pitching_games": _pitching(turns, games, pitches)}
     # The event of a plate appearance, also an inferred one, stands on its last pitch.
     pitches = pitches.drop("event").join(
@@ -153,7 +153,7 @@ def read(
         pitches=pitches.rename({"at_bat_number": "pa_number"}),
         plate_appearances=turns.rename({"at_bat_number": "pa_number"}),
         games=games,
-        players=_players(pitches, register),
+        players=_players(turns, pitches, register),
         **lines,
     )
 
@@ -314,7 +314,7 @@ def _pitches(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         _ends_game=~same_game,
         _last=~(same_half & (after == 0)),
         _walked=pl.when(same_half & (after > 1)).then(after - 1).otherwise(0),
-        **{f"_next_{c}": pl.col(c).shift(-1) for c in ("outs", "bases", "bat_score", "fld_score", "batter", "on_1b")},
+        **{f"_next_{c}": pl.col(c).shift(-1) for c in ("outs", "bases", "bat_score", "fld_score")},
     )
     # The walked batters stand on the lowest bases by the next pitch; before, they were empty (nearly always: walking
     # a man on purpose with first base taken is a curiosity).
@@ -374,14 +374,15 @@ def _games(raw: pl.DataFrame) -> pl.DataFrame:
         home_starter=pl.col("pitcher").filter(pl.col("top")).first(),
         away_starter=pl.col("pitcher").filter(~pl.col("top")).first(),
     )
-    number = pl.when(pl.len().over("date", "home_team") == 1).then(0)
-    number = number.otherwise(pl.col("game_pk").rank("ordinal").over("date", "home_team")).cast(pl.Int8)
+    single = pl.len().over("date", "home_team") == 1
+    place = pl.col("game_pk").rank("ordinal").over("date", "home_team")
+    number = pl.when(single).then(0).otherwise(place).cast(pl.Int8)
     games = games.with_columns(number=number, _home_won=pl.col("home_score") > pl.col("away_score"))
     name = pl.concat_str("home_team", pl.col("date").dt.strftime("%Y%m%d"), pl.col("number").cast(pl.String))
     return games.with_columns(game_id=name)
 
 
-def _plate_appearances(pitches: pl.DataFrame, games: pl.DataFrame) -> pl.DataFrame:
+def _plate_appearances(pitches: pl.DataFrame) -> pl.DataFrame:
     """Plate appearances in playing order, the intentional walks without a pitch among them.
 
     A turn whose row at the end says "none" (a runner's event in mid-inning) went on under the next number and is
@@ -389,18 +390,24 @@ def _plate_appearances(pitches: pl.DataFrame, games: pl.DataFrame) -> pl.DataFra
     """
     first = pitches.group_by(PA, maintain_order=True).agg(
         pl.col("outs", "bases", "bat_score", "fld_score").first(),
+        pl.col("runs").sum(),
+        outs_on_play=pl.col("_outs_made").sum(),
         pitches=(~pl.col("call").is_in(AUTOMATIC_CALLS)).fill_null(True).sum().cast(pl.Int16),
         _mixed=(pl.col("batter").n_unique() > 1) | (pl.col("pitcher").n_unique() > 1),
     )
-    last = pitches.filter("_last").with_columns(outs_on_play="_outs_made")
-    turns = last.drop("outs", "bases", "bat_score", "fld_score").join(first, on=PA, maintain_order="left")
+    last = pitches.filter("_last")
+    turns = last.drop("outs", "bases", "bat_score", "fld_score", "runs").join(first, on=PA, maintain_order="left")
     turns = _charge(turns, pitches).with_columns(
         # What was not thrown has no last pitch's count.
         pl.when(pl.col("raw_event").is_not_null() | (pl.col("event") == "truncated_pa")).then(c).alias(c)
         for c in ("balls", "strikes")
     )
     turns = turns.filter((pl.col("event") != "none").fill_null(True))
-    return _slots(pl.concat([turns, _walked(last)], how="diagonal").sort("date", *PA), games, pitches)
+    walked = _walked(pitches)
+    # Walks that could not be added still move the batting order on.
+    turns = turns.join(walked.select("game_pk", pl.col("at_bat_number") - 1, _added=1), on=PA, how="left")
+    turns = turns.with_columns(_skipped=pl.col("_walked") - pl.col("_added").fill_null(0))
+    return _slots(pl.concat([turns, walked], how="diagonal_relaxed").sort("date", *PA), pitches)
 
 
 def _charge(turns: pl.DataFrame, pitches: pl.DataFrame) -> pl.DataFrame:
@@ -434,34 +441,36 @@ def _charge(turns: pl.DataFrame, pitches: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _walked(last: pl.DataFrame) -> pl.DataFrame:
-    """Intentional walks without a pitch: one row for each gap of one number within a half inning.
+def _walked(pitches: pl.DataFrame) -> pl.DataFrame:
+    """Intentional walks without a pitch: one row for each gap of one number before a pitch.
 
-    The batter is the runner on first at the next pitch, if he was neither the last batter nor a runner before.
+    The batter is the runner on first at that pitch, if he was neither the last batter nor a runner before; at the
+    start of a half inning (of an extra inning, mostly) nobody else can stand there.
     """
-    new = pl.all_horizontal(pl.col("_next_on_1b").ne_missing(pl.col(c)) for c in ("batter", *_RUNNERS))
-    gaps = last.filter((pl.col("_walked") == 1) & pl.col("_next_on_1b").is_not_null() & new)
+    game = (pl.col("game_pk") == pl.col("game_pk").shift(1)).fill_null(False)
+    half = pl.all_horizontal(pl.col(c) == pl.col(c).shift(1) for c in HALF).fill_null(False)
+    new = pl.all_horizontal(pl.col("on_1b").ne_missing(pl.col(c).shift(1)) for c in ("batter", *_RUNNERS))
+    gap = game & (pl.col("at_bat_number") - pl.col("at_bat_number").shift(1) == 2) & pl.col("on_1b").is_not_null()
     keep = ["game_pk", "game_id", "season", "date", "game_type", "league", "park", "inning", "top", "pitcher", "throws"]
-    return gaps.select(
-        *[c for c in keep if c in gaps.columns],
-        (pl.col("at_bat_number") + 1).cast(pl.Int16),
-        outs=pl.col("post_outs"),
-        bases=pl.col("post_bases"),
-        bat_score="_next_bat_score",
-        fld_score="fld_score",
-        batter="_next_on_1b",
+    return pitches.filter(gap & pl.when(half).then(new).otherwise(pl.col("outs") == 0)).select(
+        *keep,
+        (pl.col("at_bat_number") - 1).cast(pl.Int16),
+        "outs",
+        "bat_score",
+        "fld_score",
+        bases=pl.col("bases") - 1,
+        batter="on_1b",
         event=pl.lit("intent_walk"),
         contact=pl.lit("none"),
         pitches=pl.lit(0, dtype=pl.Int16),
         outs_on_play=pl.lit(0, dtype=pl.Int8),
         runs=pl.lit(0, dtype=pl.Int16),
-        _outs_made=pl.lit(0, dtype=pl.Int8),
     )
 
 
-def _slots(turns: pl.DataFrame, games: pl.DataFrame, pitches: pl.DataFrame) -> pl.DataFrame:
+def _slots(turns: pl.DataFrame, pitches: pl.DataFrame) -> pl.DataFrame:
     """Adds lineup slots (turns counted by nine) and who bats though he pitches."""
-    done = (pl.col("event") != "truncated_pa").fill_null(True).cast(pl.Int32)
+    done = (pl.col("event") != "truncated_pa").fill_null(True).cast(pl.Int32) + pl.col("_skipped").fill_null(0)
     order = done.cum_sum().over("game_pk", "top") - done
     # He pitches if he threw his team's last pitch before; in the first inning, if he throws its first one.
     half = pitches.group_by(HALF, maintain_order=True).agg(
@@ -552,13 +561,15 @@ def _pitching(turns: pl.DataFrame, games: pl.DataFrame, pitches: pl.DataFrame) -
     return _sides(lines.with_columns(pl.col(counts).fill_null(0)), games, pl.col("top"))
 
 
-def _players(pitches: pl.DataFrame, register: pl.DataFrame | None) -> pl.DataFrame:
+def _players(turns: pl.DataFrame, pitches: pl.DataFrame, register: pl.DataFrame | None) -> pl.DataFrame:
     """Everyone seen, with the sides he bats from and throws with."""
 
     def hand(column: str) -> pl.Expr:
-        return pl.when(pl.col(column).n_unique() > 1).then(pl.lit("B")).otherwise(pl.col(column).first())
+        known = pl.col(column).drop_nulls()
+        return pl.when(known.n_unique() > 1).then(pl.lit("B")).otherwise(known.first())
 
-    bats = pitches.group_by(player="batter").agg(bats=hand("stand"))
+    batters = [f.select("batter", "stand") for f in (pitches, turns)]  # some were only walked, without a pitch
+    bats = pl.concat(batters).group_by(player="batter").agg(bats=hand("stand"))
     throws = pitches.group_by(player="pitcher").agg(throws=hand("throws"))
     players = bats.join(throws, on="player", how="full", coalesce=True).sort("player")
     if register is None:
