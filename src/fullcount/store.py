@@ -4,7 +4,7 @@
     categorical.i16      [rows, len(CATEGORICAL)] ids, in the order of `fields.CATEGORICAL`
     numeric.f16          [rows, len(NUMERIC)] raw units, NaN where absent
     index/N/*.npy        generation N of the index: who batted and pitched in which rows, by date
-    tables/NAME.N.parquet   the canonical small tables
+    tables/NAME.N.parquet   the canonical small tables, and each addition's canonical pitches
 
 Arrays are only ever appended to. An addition writes rows behind the committed length, a new generation of the index
 and of the tables, and then replaces the manifest in one rename: killed at any moment, the old store still opens, and
@@ -98,7 +98,7 @@ class _Manifest:
     categorical: list[str] = field(default_factory=lambda: [f.name for f in CATEGORICAL])
     numeric: list[str] = field(default_factory=lambda: [f.name for f in NUMERIC])
     vocabularies: dict[str, list[str]] = field(default_factory=lambda: {f.name: [] for f in CATEGORICAL if f.is_open})
-    parts: list[dict[str, Any]] = field(default_factory=list)  # name, rows [start, stop], crc32 of both arrays
+    parts: list[dict[str, Any]] = field(default_factory=list)  # name, rows [start, stop], crc32, file, seasons
     tables: dict[str, str] = field(default_factory=dict)  # table -> file
 
 
@@ -143,7 +143,7 @@ class Store:
 
     @property
     def parts(self) -> list[dict[str, Any]]:
-        """What was ingested: name, rows [start, stop) and checksum of each addition."""
+        """What was ingested: name, rows [start, stop), checksum, seasons and pitch file of each addition."""
         return self._manifest.parts
 
     def vocabulary(self, name: str) -> tuple[str, ...]:
@@ -191,6 +191,23 @@ class Store:
             raise FullcountError(f"no table {name!r}; choose one of {', '.join(_SMALL)}")
         file = self._manifest.tables.get(name)
         return pl.read_parquet(self.root / "tables" / file) if file else pl.DataFrame(schema=SCHEMAS[name])
+
+    def season(self, season: int) -> Tables:
+        """Everything of one season as canonical tables (season lines and players left out)."""
+        games = self.games.filter(pl.col("season") == season).select("game_id")
+        found = {
+            name: self.table(name).filter(pl.col("season") == season)
+            for name in ("plate_appearances", "games", "batting_games", "pitching_games")
+        }
+        pitches: list[pl.DataFrame] = []
+        for part in reversed(self.parts):  # the newest rows of a game are the ones that count
+            if season in part["seasons"] and games.height:
+                path = self.root / "tables" / part["file"]
+                pitches.append(pl.read_parquet(path).join(games, on="game_id", how="semi"))
+                games = games.join(pitches[-1].select("game_id"), on="game_id", how="anti")
+        if pitches:
+            found["pitches"] = pl.concat(pitches).sort("date", "game_id", "pa_number", "pitch_number")
+        return Tables.of(**found)
 
     @cached_property
     def games(self) -> pl.DataFrame:
@@ -240,7 +257,11 @@ class Store:
             _append(self.root / "categorical.i16", old.rows * 2 * len(CATEGORICAL), categorical)
             _append(self.root / "numeric.f16", old.rows * 2 * len(NUMERIC), numeric)
             new.rows = old.rows + pitches.height
-            new.parts.append({"name": name, "rows": [old.rows, new.rows], "crc32": crc})
+            file = f"pitches.{new.generation}.parquet"
+            pitches.write_parquet(self.root / "tables" / file)
+            seasons = pitches["season"].unique().sort().to_list()
+            rows = [old.rows, new.rows]
+            new.parts.append({"name": name, "rows": rows, "crc32": crc, "seasons": seasons, "file": file})
         runs = _merge_runs(runs, self.games, pitches, old.rows, games)
         _write_index(self.root / "index" / str(new.generation), runs, games)
         target = self.root / "manifest.json"
@@ -269,8 +290,9 @@ class Store:
 
     def _clean(self, manifest: _Manifest) -> None:
         """Remove what the committed manifest does not name."""
+        kept = {*manifest.tables.values(), *(part["file"] for part in manifest.parts)}
         for path in (self.root / "tables").glob("*.parquet"):
-            if path.name not in manifest.tables.values():
+            if path.name not in kept:
                 path.unlink()
         for path in (self.root / "index").iterdir():
             if path.name != str(manifest.generation):

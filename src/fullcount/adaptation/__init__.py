@@ -1,0 +1,1 @@
+"""Fitting a trained encoder to what players do next."""

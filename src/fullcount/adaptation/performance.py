@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from fullcount.adaptation.methods import Adaptation
 from fullcount.adaptation.samples import Grain, Samples
 from fullcount.batches import EVENT, Batch, collate
-from fullcount.model.heads import CountHead, LinearHead, Targets
+from fullcount.adaptation.heads import CountHead, LinearHead, Targets
 from fullcount.model.transformer import GamestateTransformer
 from fullcount.objectives.base import Losses, Objective
 from fullcount.priors import EXTRAS, Priors
 from fullcount.store import PlayerRole
-from fullcount.training.loop import TrainConfig
 from fullcount.windows import History, Int, ranges
 
 HeadName = Literal["anchored", "linear"]
@@ -175,14 +174,14 @@ class PerformanceTask(Objective):
         """[B, 7 + extras] expected counts a game, or rates a plate appearance."""
         return self.head.expected(self.represent(batch), batch.targets)
 
-    def parameter_groups(self, config: TrainConfig) -> list[dict[str, Any]]:
+    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Head at the configured rate; trained encoder parameters at the adaptation's share of it."""
-        groups = [{"params": list(self.head.parameters()), "lr": config.lr, "weight_decay": config.weight_decay}]
+        groups = [{"params": list(self.head.parameters()), "lr": lr, "weight_decay": weight_decay}]
         rates: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.encoder.named_parameters():
             if parameter.requires_grad:
                 rates.setdefault(self.adaptation.rate(name), []).append(parameter)
-        groups += [{"params": p, "lr": config.lr * r, "weight_decay": 0.01} for r, p in rates.items()]
+        groups += [{"params": p, "lr": lr * r, "weight_decay": 0.01} for r, p in rates.items()]
         return groups
 
     def saved_state(self) -> dict[str, Tensor]:

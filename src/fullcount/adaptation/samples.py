@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from fullcount.fields import OUTCOMES
-from fullcount.model.heads import Targets
+from fullcount.adaptation.heads import Targets
 from fullcount.priors import EXTRAS, Priors, game_lines
 from fullcount.store import PlayerRole, Store, day_number
 from fullcount.windows import History, Int

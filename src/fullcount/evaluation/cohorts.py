@@ -50,11 +50,11 @@ COHORTS: dict[str, Cohort] = {
 
 
 def outcomes(league: League, season: int) -> Projection:
-    """What happened, in the columns of a Projection: major leaguers with a plate appearance or batter faced.
+    """What happened, in the columns of a Projection: players of the league with a plate appearance or batter faced.
 
     Hitters keep `is_pitcher`. FullcountError when the league has no such season.
     """
-    mlb = (pl.col("season") == season) & (pl.col("league") == "MLB")
+    mlb = (pl.col("season") == season) & (pl.col("league") == league.name)
     hitters = league.batting_seasons.filter(mlb, pl.col("PA") > 0)
     pitchers = league.pitching_seasons.filter(mlb, pl.col("BF") > 0)
     if hitters.is_empty() and pitchers.is_empty():
@@ -72,7 +72,7 @@ def league_mean(league: League, as_of: date, role: Role) -> pl.DataFrame:
     """
     known = league.before(as_of)
     seasons = known.batting_seasons if role == "hitters" else known.pitching_seasons
-    seasons = seasons.filter(pl.col("league") == "MLB")
+    seasons = seasons.filter(pl.col("league") == league.name)
     if seasons.is_empty():
         raise FullcountError(f"no major-league season is known on {as_of}")
     happened = outcomes(known, int(seasons["season"].max())).role(role)  # type: ignore[arg-type]

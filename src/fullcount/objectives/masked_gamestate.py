@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fullcount.batches import EVENT, Batch
-from fullcount.fields import TARGETS, Role
+from fullcount.fields import Role
+from fullcount.model.heads import FieldHeads
 from fullcount.model.transformer import GamestateTransformer
 from fullcount.objectives.base import COLUMN, Losses, Objective, generator_of, hide
-
-
-class FieldHeads(nn.Module):
-    """One linear read-out for all predicted categorical fields: [n, d_model] -> {field: logits [n, vocabulary]}."""
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.fields = tuple(f for f in TARGETS if not f.is_numeric)
-        self.widths = [f.capacity - 1 for f in self.fields]  # id 0, "missing", is never predicted
-        self.out = nn.Linear(d_model, sum(self.widths))
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        logits = self.out(x).split(self.widths, dim=-1)
-        return {f.name: part for f, part in zip(self.fields, logits, strict=True)}
 
 
 class MaskedGamestate(Objective):

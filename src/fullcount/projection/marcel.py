@@ -55,10 +55,10 @@ class Marcel:
             # a player whose birth date no register knows is neither young nor old: 29
             (season - pl.col("birth_date").dt.year()).alias("age"),
         )
-        batting = known.batting_seasons.filter(pl.col("league") == "MLB", pl.col("PA") > 0).with_columns(
+        batting = known.batting_seasons.filter(pl.col("league") == known.name, pl.col("PA") > 0).with_columns(
             (pl.col("H") - pl.col("2B") - pl.col("3B") - pl.col("HR")).alias("1B")
         )
-        pitching = known.pitching_seasons.filter(pl.col("league") == "MLB", pl.col("BF") > 0).with_columns(
+        pitching = known.pitching_seasons.filter(pl.col("league") == known.name, pl.col("BF") > 0).with_columns(
             (pl.col("BF") - pl.col("outs") - pl.col("H") - pl.col("BB") - pl.col("HBP")).alias("other")
         )
         return Projection.of(season, self._hitters(batting, who, season), self._pitchers(pitching, who, season))

@@ -14,6 +14,8 @@ from typing import Literal, Protocol
 import polars as pl
 
 from fullcount.errors import FullcountError
+from fullcount.sources.seasons import season_lines
+from fullcount.store import Store
 
 Role = Literal["hitters", "pitchers"]
 ROLES: tuple[Role, Role] = ("hitters", "pitchers")
@@ -45,12 +47,37 @@ def target_season(as_of: date) -> int:
 
 @dataclass(frozen=True, eq=False)
 class League:
-    """Season lines and players that systems may read; frames in the canonical schemas of `sources.tables`."""
+    """Season lines and players that systems may read; frames in the canonical schemas of `sources.tables`.
+
+    `name` is the league that is projected; lines of other leagues are there for systems that translate them.
+    """
 
     batting_seasons: pl.DataFrame
     pitching_seasons: pl.DataFrame
     players: pl.DataFrame
+    name: str = "MLB"
     _before: dict[int, League] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, store: Store) -> League:
+        """The league of a store: its season lines, or the sums of its game lines where no season lines were ingested.
+
+        MLB where the store holds it, else the league with most lines.
+        """
+        batting, pitching = store.table("batting_seasons"), store.table("pitching_seasons")
+        if not batting.height:
+            sums = [
+                season_lines(b, p, name)
+                for name, b, p in (
+                    (n, *(store.table(t).filter(pl.col("league") == n) for t in ("batting_games", "pitching_games")))
+                    for n in store.table("games")["league"].unique().sort().to_list()
+                )
+            ]
+            if not sums:
+                raise FullcountError(f"{store.root}: no season or game lines; ingest lahman or retrosheet first")
+            batting, pitching = (pl.concat(part) for part in zip(*sums, strict=True))
+        leagues = batting["league"].value_counts(sort=True)["league"].to_list()
+        return cls(batting, pitching, store.table("players"), "MLB" if "MLB" in leagues else leagues[0])
 
     def before(self, as_of: date) -> League:
         """The league as known on `as_of`: season s is history from November 1 of year s on. Cached per season."""
@@ -60,6 +87,7 @@ class League:
                 self.batting_seasons.filter(pl.col("season") < target),
                 self.pitching_seasons.filter(pl.col("season") < target),
                 self.players,
+                self.name,
             )
         return self._before[target]
 

@@ -77,7 +77,7 @@ def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, A
     """Optimiser groups: weight decay on matrices only. A module may give its own (adaptations with several rates)."""
     own = getattr(module, "parameter_groups", None)
     if own is not None:
-        return own(config)  # type: ignore[no-any-return]
+        return own(config.lr, config.weight_decay)  # type: ignore[no-any-return]
     trainable = [p for p in module.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trainable if p.ndim >= 2], "lr": config.lr, "weight_decay": config.weight_decay},

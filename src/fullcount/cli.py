@@ -1,0 +1,268 @@
+"""The command line: every command is one call into the library."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from fullcount.errors import FullcountError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Contextual embeddings of baseball events, and the player projections made from them.\n\n"
+    "Start with `fullcount demo` (nothing to download), or ingest real seasons: register, lahman, retrosheet; then "
+    "pretrain, finetune, project and backtest.",
+)
+console = Console()
+
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store.", file_okay=False)]
+Overrides = Annotated[list[str], typer.Option("-o", help="Override: key=value or group.key=value, in TOML.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file.", dir_okay=False)]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", file_okay=False)]
+
+
+@app.callback()
+def _set_up() -> None:
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False, markup=False)
+    logger = logging.getLogger("fullcount")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+
+
+@app.command()
+def ingest(
+    source: Annotated[str, typer.Argument(help="register, lahman, retrosheet or statcast")],
+    paths: Annotated[list[Path], typer.Argument(help="Files or folders.")],
+    store: StoreOption = Path("store"),
+    details: Annotated[
+        list[Path] | None, typer.Option(help="retrosheet: plate-appearance files with speeds and batted-ball physics.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="retrosheet: processes; default all cores.")] = None,
+    postseason: Annotated[bool, typer.Option(help="statcast: postseason games too.")] = False,
+) -> None:
+    """Read raw files into the store. Order: register, lahman, retrosheet, statcast."""
+    from fullcount.sources.ingest import INGEST
+    from fullcount.store import Store
+
+    if source not in INGEST:
+        raise FullcountError(f"no source {source!r}; choose one of {', '.join(INGEST)}")
+    options: dict[str, Any] = {}
+    if source == "retrosheet":
+        options = {"details": details or [], "jobs": jobs}
+    elif details or jobs:
+        raise FullcountError(f"--details and --jobs are for retrosheet, not for {source}")
+    if source == "statcast":
+        options = {"postseason": postseason}
+    filled = INGEST[source](Store.open_or_create(store), paths, **options)
+    console.print(f"{store}: {filled.rows:,} pitches, {filled.games.height:,} games")
+
+
+store_commands = typer.Typer(no_args_is_help=True, help="Look at a store.")
+app.add_typer(store_commands, name="store")
+
+
+@store_commands.command("info")
+def store_info(
+    store: Annotated[Path, typer.Argument(help="Folder of the store.")] = Path("store"),
+    verify: Annotated[bool, typer.Option(help="Read everything and compare checksums.")] = False,
+) -> None:
+    """What the store holds, season by season."""
+    from fullcount.store import Store
+
+    opened = Store.open(store)
+    if verify:
+        opened.verify()
+    table = Table(title=f"{store}: {opened.rows:,} pitch rows, format 1, data {opened.fingerprint()}")
+    names = ("league", "season", "type", "games", "plate appearances", "batting lines", "pitching lines")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("league", "type") else "right")
+    key = ["league", "season", "game_type"]
+    counts = opened.games.group_by(key).len("games")
+    for name in ("plate_appearances", "batting_games", "pitching_games"):
+        counts = counts.join(opened.table(name).group_by(key).len(name), on=key, how="left")
+    for row in counts.sort(key).iter_rows():
+        table.add_row(*(f"{v:,}" if isinstance(v, int) and i > 2 else str(v or "") for i, v in enumerate(row)))
+    console.print(table)
+    for part in opened.parts:
+        console.print(f"  {part['name']}: rows {part['rows'][0]:,} to {part['rows'][1]:,}")
+
+
+@app.command()
+def pretrain(
+    out: Out,
+    store: StoreOption = Path("store"),
+    config: ConfigFile = None,
+    override: Overrides = [],  # noqa: B006  typer reads the default
+) -> None:
+    """Pre-train an encoder on the store's pitches. The same command goes on with a stopped run."""
+    from fullcount.config import PretrainConfig, load
+    from fullcount.store import Store
+    from fullcount.training.jobs import pretrain as job
+
+    _print_summary(job(load(PretrainConfig, config, override), Store.open(store), out), out)
+
+
+@app.command()
+def finetune(
+    encoder: Annotated[Path, typer.Option(help="Folder of the pre-training run.")],
+    out: Out,
+    store: StoreOption = Path("store"),
+    config: ConfigFile = None,
+    override: Overrides = [],  # noqa: B006
+) -> None:
+    """Fit a head on a pre-trained encoder. The same command goes on with a stopped run."""
+    from fullcount.config import FinetuneConfig, load
+    from fullcount.store import Store
+    from fullcount.training.jobs import finetune as job
+
+    _print_summary(job(load(FinetuneConfig, config, override), Store.open(store), encoder, out), out)
+
+
+@app.command()
+def embed(
+    encoder: Annotated[Path, typer.Option(help="Folder of the pre-training run.")],
+    out: Annotated[Path, typer.Option("--out", help="Parquet file to write.", dir_okay=False)],
+    store: StoreOption = Path("store"),
+    role: Annotated[str, typer.Option(help="batter or pitcher")] = "batter",
+    since: Annotated[str, typer.Option(help="First date, YYYY-MM-DD.")] = "1988-01-01",
+    before: Annotated[str, typer.Option(help="Date after the last one.")] = "2100-01-01",
+) -> None:
+    """Write one embedding a player and game to a parquet file."""
+    from fullcount.projection.embeddings import embedding_table
+    from fullcount.store import Store
+
+    table = embedding_table(Store.open(store), encoder, role, _date(since), _date(before))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.write_parquet(out)
+    console.print(f"{out}: {table.height:,} embeddings of width {len(table['embedding'][0]) if table.height else 0}")
+
+
+SystemOption = Annotated[
+    list[str],
+    typer.Option(
+        "--system",
+        help="marcel; contextual=BATTER_RUN,PITCHER_RUN; NAME=FOLDER of projection CSVs (NAME_2024_hitters.csv ...). "
+        "Repeat for several; the first is the reference.",
+    ),
+]
+
+
+@app.command()
+def project(
+    season: Annotated[int, typer.Argument(help="Season to project, as of 1 March.")],
+    out: Out = Path("projections"),
+    store: StoreOption = Path("store"),
+    system: Annotated[str, typer.Option(help="As for backtest.")] = "marcel",
+) -> None:
+    """Project a season: one CSV for hitters and one for pitchers, in the FanGraphs layout."""
+    from fullcount.projection.export import export
+    from fullcount.projection.registry import make_system
+    from fullcount.projection.system import League
+    from fullcount.store import Store
+
+    opened = Store.open(store)
+    league = League.of(opened)
+    projection = make_system(system, opened).project(date(season, 3, 1), league)
+    hitters, pitchers = export(projection, out, opened.table("players"))
+    console.print(f"wrote {hitters} ({projection.hitters.height:,} players) and {pitchers} ({projection.pitchers.height:,})")
+    _notice(opened)
+
+
+@app.command()
+def backtest(
+    seasons: Annotated[str, typer.Argument(help="2021-2024, or 2019,2021")],
+    out: Out = Path("backtest"),
+    store: StoreOption = Path("store"),
+    system: SystemOption = ["marcel"],  # noqa: B006
+    cohorts: Annotated[str, typer.Option(help="Of A, B, B20, C.")] = "A,B,C",
+    shared_playing_time: Annotated[bool, typer.Option(help="Every system's rates times the first one's PA.")] = False,
+    draws: Annotated[int, typer.Option(help="Bootstrap draws; 0 for none.")] = 2000,
+) -> None:
+    """Judge systems on seasons that have been played: tables as CSV, and one HTML page."""
+    from fullcount.evaluation.backtest import backtest as judge
+    from fullcount.projection.registry import make_system
+    from fullcount.projection.system import League
+    from fullcount.report.backtest import write_backtest
+    from fullcount.store import Store
+
+    opened = Store.open(store)
+    result = judge(
+        [make_system(s, opened) for s in system],
+        League.of(opened),
+        _seasons(seasons),
+        cohorts=cohorts.split(","),
+        bootstrap=draws,
+        playing_time="reference" if shared_playing_time else "own",
+    )
+    for path in write_backtest(result, out, console, retrosheet=_uses_retrosheet(opened)):
+        console.print(f"wrote {path}")
+    _notice(opened)
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of the simulated league.")] = 0,
+) -> None:
+    """The whole path on a simulated league: simulate, pre-train, fit, project, judge. A few minutes, no downloads."""
+    from fullcount.demo import run_demo
+
+    run_demo(out, seed, console)
+
+
+def _seasons(text: str) -> list[int]:
+    try:
+        first, dash, last = text.partition("-")
+        return list(range(int(first), int(last) + 1)) if dash else [int(s) for s in text.split(",")]
+    except ValueError:
+        raise FullcountError(f"seasons {text!r}: write 2021-2024 or 2019,2021") from None
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise FullcountError(f"date {text!r}: write YYYY-MM-DD") from None
+
+
+def _uses_retrosheet(store: Any) -> bool:
+    return any(p["name"].startswith("retrosheet") for p in store.parts)
+
+
+def _notice(store: Any) -> None:
+    from fullcount.report.html import RETROSHEET_NOTICE
+
+    if _uses_retrosheet(store):
+        console.print(RETROSHEET_NOTICE, style="dim")
+
+
+def _print_summary(summary: dict[str, Any], out: Path) -> None:
+    shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in summary.items() if v is not None}
+    console.print(f"{out}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
+
+
+def main() -> None:
+    """Entry point: exit code 2 and one sentence on bad use, 130 on Ctrl-C."""
+    pl.Config.set_tbl_hide_dataframe_shape(True)
+    try:
+        app(standalone_mode=True)
+    except FullcountError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, markup=True)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        Console(stderr=True).print(str(stop) or "stopped", highlight=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

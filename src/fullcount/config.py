@@ -1,0 +1,128 @@
+"""Configuration: frozen, typed, and a typo is named with its path before any data is read."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fullcount.adaptation.methods import ADAPTATIONS
+from fullcount.adaptation.performance import HeadName
+from fullcount.adaptation.samples import Grain
+from fullcount.errors import FullcountError
+from fullcount.model.transformer import EncoderConfig
+from fullcount.store import PlayerRole
+from fullcount.training.loop import TrainConfig
+from fullcount.windows import Window
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Base(BaseModel):
+    """Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WindowConfig(Base):
+    """A window by role (asymmetric by default, see `windows.Window`)."""
+
+    games: int | None = Field(None, gt=0)
+    events: int = Field(4096, gt=0)
+    appearances: Literal["all", "starts", "relief"] = "all"
+    postseason: bool = False
+
+    def window(self, role: PlayerRole) -> Window:
+        """The window for a role."""
+        return Window(role, self.games, self.events, self.appearances, self.postseason)
+
+
+class PretrainConfig(Base):
+    """A pre-training run."""
+
+    objective: Literal["masked_gamestate"] = "masked_gamestate"
+    mask_rate: float = Field(0.15, gt=0, lt=1)
+    encoder: EncoderConfig = EncoderConfig()
+    batter: WindowConfig = WindowConfig(games=30, events=480)
+    pitcher: WindowConfig = WindowConfig(games=5, events=480)
+    before: date  # the training cut-off: no event on or after it is seen
+    since: date = date(1988, 1, 1)
+    batch_tokens: int = Field(8192, gt=0)
+    train: TrainConfig = TrainConfig(lr=2e-3)
+
+
+class FinetuneConfig(Base):
+    """A fitting run: one role, one grain."""
+
+    role: PlayerRole
+    grain: Grain = "season"
+    adaptation: Literal["linear", "full"] = "linear"
+    head: HeadName = "anchored"
+    use_prior: bool = True
+    use_opponent: bool = True
+    half_lives: tuple[float, ...] = (60.0, 500.0)
+    window: WindowConfig | None = None
+    before: date  # the training cut-off: every target had happened before it
+    since: date = date(1990, 1, 1)
+    validate_since: date | None = None  # targets from here on choose when to stop; default: the last tenth of the time
+    batch_samples: int = Field(256, gt=0)
+    train: TrainConfig = TrainConfig(
+        steps=3000, lr=1e-3, weight_decay=0.1, monitor="total", validate_every=100, patience=8, precision="32-true"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> FinetuneConfig:
+        if self.adaptation not in ADAPTATIONS:
+            raise ValueError(f"adaptation: choose one of {', '.join(ADAPTATIONS)}")
+        return self
+
+    def history_window(self) -> Window:
+        """The configured window, or by role: one to two seasons for the season grain, asymmetric for games."""
+        if self.window is not None:
+            return self.window.window(self.role)
+        if self.grain == "game":
+            return Window(self.role)
+        return Window(self.role, games=320 if self.role == "batter" else 130, events=16384)
+
+
+def load(model: type[Model], path: Path | None, overrides: list[str]) -> Model:
+    """A configuration from a TOML file and `key.path=value` overrides (values in TOML; bare words are strings).
+
+    Raises:
+        FullcountError: names the file, the key and what was expected.
+    """
+    data: dict[str, Any] = {}
+    where = "options"
+    if path is not None:
+        where = str(path)
+        if not path.exists():
+            raise FullcountError(f"{path}: no such file")
+        try:
+            data = tomllib.loads(path.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise FullcountError(f"{path}: not TOML: {error}") from error
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise FullcountError(f"-o {item}: expected key=value")
+        target = data
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = _value(value.strip())
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(str(p) for p in first["loc"]) or "configuration"
+        raise FullcountError(f"{where}: {at}: {first['msg']}") from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text

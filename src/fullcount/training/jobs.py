@@ -1,0 +1,162 @@
+"""The two jobs: pre-train an encoder, fit it to a target. Each is one run directory."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+import torch
+from torch import nn
+
+from fullcount.adaptation.methods import ADAPTATIONS
+from fullcount.adaptation.performance import PerformanceTask, SampleSource
+from fullcount.adaptation.samples import samples
+from fullcount.batches import Sampler
+from fullcount.config import FinetuneConfig, PretrainConfig
+from fullcount.errors import FullcountError
+from fullcount.model.transformer import EncoderConfig, GamestateTransformer
+from fullcount.objectives.base import Losses
+from fullcount.objectives.masked_gamestate import MaskedGamestate
+from fullcount.priors import Priors
+from fullcount.store import Store
+from fullcount.training.loop import fit
+from fullcount.training.run import Run, fingerprint
+from fullcount.windows import History
+
+
+def pretrain(config: PretrainConfig, store: Store, out: Path, progress: bool = True) -> dict[str, Any]:
+    """Pre-train an encoder, or go on with the run in `out`. Returns the summary of `loop.fit`."""
+    run = Run(out)
+    run.begin(
+        {"job": "pretrain", **config.model_dump(mode="json")},
+        {"data": store.fingerprint(), "cutoff": config.before.isoformat()},
+    )
+    torch.manual_seed(config.train.seed)
+    task = MaskedGamestate(GamestateTransformer(config.encoder), config.mask_rate)
+    priors = Priors(store) if config.encoder.use_prior else None
+    windows = (config.batter.window("batter"), config.pitcher.window("pitcher"))
+    played = store.games.filter(pl.col("date") < config.before)["date"].max()
+    if played is None:
+        raise FullcountError(f"the store has no game before {config.before}: ingest earlier seasons")
+    held = cast(date, played) - timedelta(days=60)  # validation: windows drawn anew from the last two months of play
+
+    def sampler(since: date, before: date, seed: int) -> Sampler:
+        return Sampler(
+            store, windows, since=since, before=before, tokens=config.batch_tokens, seed=seed, priors=priors
+        )
+
+    train = sampler(config.since, config.before, config.train.seed)
+    check = sampler(max(config.since, held), config.before, config.train.seed + 7919)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @torch.no_grad()
+    def validate(module: nn.Module) -> dict[str, float]:
+        total = Losses()
+        for step in range(4):
+            part = module(check.batch(step).to(device))
+            for name in part.sums:
+                old = total.sums.get(name, torch.tensor(0.0)), total.counts.get(name, torch.tensor(0))
+                total.add(name, old[0] + part.sums[name].cpu(), old[1] + part.counts[name].cpu())
+        return total.means()
+
+    return fit(task, train.batch, config.train, run, validate, progress)
+
+
+def load_encoder(path: Path) -> tuple[GamestateTransformer, str, date]:
+    """The encoder of a pre-training run, its fingerprint and its training cut-off."""
+    run = Run(path)
+    config = run.config()
+    if config.get("job") != "pretrain":
+        raise FullcountError(f"{path}: not a pre-training run; give the folder that `fullcount pretrain` wrote")
+    encoder = GamestateTransformer(EncoderConfig(**config["encoder"]))
+    tensors, _ = run.load(run.weights)
+    mine = {n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
+    encoder.load_state_dict(mine)
+    return encoder, fingerprint(mine), date.fromisoformat(config["facts"]["cutoff"])
+
+
+def finetune(config: FinetuneConfig, store: Store, encoder_run: Path, out: Path, progress: bool = True) -> dict[str, Any]:
+    """Fit a head (and the encoder, as the adaptation says) on a pre-trained encoder, or go on with the run in `out`."""
+    encoder, name, cutoff = load_encoder(encoder_run)
+    if cutoff > config.before:
+        raise FullcountError(f"{encoder_run}: the encoder has seen play up to {cutoff}, after before = {config.before}")
+    run = Run(out)
+    run.begin(
+        {"job": "finetune", **config.model_dump(mode="json")},
+        {
+            "data": store.fingerprint(),
+            "cutoff": config.before.isoformat(),
+            "encoder": name,
+            "encoder_run": str(encoder_run),
+        },
+    )
+    torch.manual_seed(config.train.seed)
+    priors = Priors(store)
+    history = History(store, config.history_window())
+    task = build_task(config, encoder)
+    everything = samples(store, history, priors, config.grain, since=config.since, before=config.before)
+    if len(everything) < 20:
+        raise FullcountError(f"only {len(everything)} samples before {config.before}: ingest more seasons")
+    split = config.validate_since
+    held = everything.season >= (split.year if split else _last_tenth(everything.season))
+    if config.grain == "game":
+        days = everything.day
+        start = (split - date(1970, 1, 1)).days if split else int(sorted(days)[int(0.9 * len(days))])
+        held = days >= start
+    train = SampleSource(task, history, priors, everything.pick(~held), progress)
+    check = SampleSource(task, history, priors, everything.pick(held), progress)
+    if not run.checkpoint.exists():
+        train.scale()
+    summary = fit(
+        task,
+        train.sampler(config.batch_samples, config.train.seed),
+        config.train,
+        run,
+        lambda module: check.losses(),
+        progress,
+    )
+    trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    return {**summary, "samples": len(train.samples), "validation_samples": len(check.samples), "trained": trained}
+
+
+def _last_tenth(season: Any) -> int:
+    ordered = sorted(season.tolist())
+    return int(max(ordered[int(0.9 * len(ordered))], ordered[0] + 1))
+
+
+def build_task(config: FinetuneConfig, encoder: GamestateTransformer) -> PerformanceTask:
+    """The performance task of a configuration on an encoder."""
+    return PerformanceTask(
+        encoder,
+        ADAPTATIONS[config.adaptation](),
+        role=config.role,
+        grain=config.grain,
+        head=config.head,
+        half_lives=config.half_lives,
+        use_prior=config.use_prior,
+        use_opponent=config.use_opponent,
+    )
+
+
+def load_task(path: Path) -> tuple[PerformanceTask, FinetuneConfig, date]:
+    """A fitted task with its configuration and the later of its cut-off dates.
+
+    Raises:
+        FullcountError: the encoder run is gone or holds another encoder than the one fitted on.
+    """
+    run = Run(path)
+    whole = run.config()
+    if whole.get("job") != "finetune":
+        raise FullcountError(f"{path}: not a fitted run; give the folder that `fullcount finetune` wrote")
+    facts = whole.pop("facts")
+    whole.pop("job")
+    config = FinetuneConfig.model_validate(whole)
+    encoder, name, cutoff = load_encoder(Path(facts["encoder_run"]))
+    if name != facts["encoder"]:
+        raise FullcountError(f"{path}: fitted on encoder {facts['encoder']}, but {facts['encoder_run']} holds {name}")
+    task = build_task(config, encoder)
+    tensors, _ = run.load(run.weights)
+    task.load_state_dict(tensors, strict=False)
+    return task.eval(), config, max(config.before, cutoff)
