@@ -146,6 +146,17 @@ def test_last_pitch_without_event(tmp_path: Path) -> None:
     assert tables.plate_appearances["balls"].to_list() == [None, None, None, None, 0]
 
 
+@pytest.mark.parametrize(("leads", "event"), [(11, "truncated_pa"), (12, "strikeout")])
+def test_last_pitch_of_an_inning_without_event(tmp_path: Path, leads: int, event: str) -> None:
+    """Who bats first in the next inning tells whether the batter or a runner was out."""
+    rows = [
+        row(1, 1, 11, "foul", strikes=1, outs_when_up=2, on_1b=10),
+        row(2, 1, 21, "ball", top=False),
+        row(3, 1, leads, "ball", inning=2),
+    ]
+    assert statcast.read(save(tmp_path / "a.csv", rows)).plate_appearances["event"][0] == event
+
+
 def test_replaced_in_mid_count(tmp_path: Path) -> None:
     rows = [
         row(1, 1, 11, "called_strike", balls=0),

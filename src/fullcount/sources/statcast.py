@@ -331,6 +331,8 @@ def _pitches(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
     games = _games(raw)
     raw = raw.join(games.select("game_pk", "game_id", "_home_won"), on="game_pk", how="left", maintain_order="left")
+    leads = raw.group_by(HALF).agg(_leads=pl.col("batter").first()).with_columns(pl.col("inning") - 1)
+    raw = raw.join(leads, on=HALF, how="left", maintain_order="left")  # who bats first in the side's next inning
     # The home team's winning run ends the game with fewer than three outs.
     walk_off = pl.col("_ends_game") & ~pl.col("top") & pl.col("_home_won")
     event = pl.col("raw_event").replace_strict(EVENT_OF, default=None, return_dtype=pl.String)
@@ -339,8 +341,10 @@ def _pitches(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     more_outs = pl.col("post_outs") - pl.col("outs")
     # No event on the last pitch: an automatic call or the runners ended it. Tested against the play-by-play of 2024.
     inferred = (
-        pl.when("_half_over")
-        .then(pl.lit("truncated_pa"))
+        pl.when(pl.col("_half_over") & (pl.col("strikes") + called >= 2) & (pl.col("_leads") != pl.col("batter")))
+        .then(pl.lit("strikeout"))
+        .when("_half_over")
+        .then(pl.lit("truncated_pa"))  # he bats again
         .when(more_outs == 0)
         .then(pl.when(full).then(pl.lit("walk")).otherwise(pl.lit("intent_walk")))
         .when((more_outs == 1) & (pl.col("strikes") + called >= 2))
