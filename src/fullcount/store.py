@@ -154,7 +154,10 @@ class Store:
     def _map(self, name: str, dtype: str, width: int) -> NDArray[Any]:
         if not self.rows:
             return np.zeros((0, width), dtype=dtype)
-        return np.memmap(self.root / name, dtype=dtype, mode="r", shape=(self.rows, width))
+        path = self.root / name
+        if not path.exists() or path.stat().st_size < self.rows * width * np.dtype(dtype).itemsize:
+            raise FullcountError(f"{path}: missing or shorter than its {self.rows} rows; ingest again")
+        return np.memmap(path, dtype=dtype, mode="r", shape=(self.rows, width))
 
     @cached_property
     def categorical(self) -> NDArray[np.int16]:
@@ -167,9 +170,17 @@ class Store:
         return self._map("numeric.f16", "<f2", len(NUMERIC))
 
     def _index(self, name: str) -> NDArray[Any]:
+        if not self._manifest.generation:
+            return np.zeros(0, _INDEX_TYPES[name])
         path = self.root / "index" / str(self._manifest.generation) / f"{name}.npy"
-        array: NDArray[Any] = np.load(path, mmap_mode="r") if path.exists() else np.zeros(0, _INDEX_TYPES[name])
+        array: NDArray[Any] = np.load(self._there(path), mmap_mode="r")
         return array
+
+    def _there(self, path: Path) -> Path:
+        """`path`, if it is there: an addition removes the files that stores opened earlier would have read."""
+        if not path.exists():
+            raise FullcountError(f"{path}: gone; the store was added to since it was opened: open it again")
+        return path
 
     @cached_property
     def runs(self) -> dict[str, NDArray[Any]]:
@@ -190,7 +201,7 @@ class Store:
         if name not in _SMALL:
             raise FullcountError(f"no table {name!r}; choose one of {', '.join(_SMALL)}")
         file = self._manifest.tables.get(name)
-        return pl.read_parquet(self.root / "tables" / file) if file else pl.DataFrame(schema=SCHEMAS[name])
+        return pl.read_parquet(self._there(self.root / "tables" / file)) if file else pl.DataFrame(schema=SCHEMAS[name])
 
     def season(self, season: int) -> Tables:
         """Everything of one season as canonical tables (season lines and players left out)."""
