@@ -42,6 +42,13 @@ def test_games_are_linked(caplog: pytest.LogCaptureFixture) -> None:
     assert "4 of 4 linked" in caplog.text
 
 
+def test_home_team_that_bats_first_is_linked() -> None:
+    a = games("game_pk", (1, 1, 0, 10, 20)).rename({"home_team": "away_team", "away_team": "home_team"})
+    assert link.link_games(a, games("game_id", ("SEA202406011", 1, 1, 20, 10))).rows() == [(1, "SEA202406011")]
+    with pytest.raises(FullcountError):  # another game of the two
+        link.link_games(a, games("game_id", ("SEA202406011", 1, 1, 21, 10)))
+
+
 def test_too_few_games() -> None:
     a = games("game_pk", (1, 1, 0, 10, 20), (2, 7, 0, 11, 21))
     b = games("game_id", ("SEA202406010", 1, 0, 10, 20))

@@ -25,7 +25,8 @@ def link_games(a_games: pl.DataFrame, b_games: pl.DataFrame, minimum: float = 0.
 
     Candidates have the same season, teams and home team, and the same date; or, for a suspended game that one source
     has under the day it was ended, both starting pitchers in common. The best pairs win: same date first, then
-    starters, score and number of the game, so that the games of a double header are told apart by who pitched.
+    starters, score and number of the game, so that the games of a double header are told apart by who pitched. The
+    home team may be the other one if date and both starters agree.
 
     Args:
         a_games: game_pk, season, date, home_team, away_team, number, home_starter, away_starter; home_score and
@@ -42,13 +43,21 @@ def link_games(a_games: pl.DataFrame, b_games: pl.DataFrame, minimum: float = 0.
     teams = ["season", "home_team", "away_team"]
     columns = ["date", "number", "home_starter", "away_starter", "home_score", "away_score"]
     a = a_games.with_columns(pl.lit(None, dtype=pl.Int16).alias(c) for c in columns if c not in a_games.columns)
-    pairs = a.select("game_pk", *teams, *columns).join(b_games.select("game_id", *teams, *columns), on=teams)
+    a, b = a.select("game_pk", *teams, *columns), b_games.select("game_id", *teams, *columns)
+    pairs = a.join(b, on=teams)
 
     def same(column: str) -> pl.Expr:
         return (pl.col(column) == pl.col(f"{column}_right")).fill_null(False)
 
+    starters = same("home_starter") & same("away_starter")
+    # A moved game in which the visitors bat last: the sources may name opposite home teams.
+    other = {
+        f"{x}_{c}": f"{y}_{c}" for c in ("team", "starter", "score") for x, y in (("home", "away"), ("away", "home"))
+    }
+    swapped = a.join(b.rename(other), on=teams).select(pairs.columns).filter(same("date") & starters)
+    pairs = pl.concat([pairs.filter(same("date") | starters), swapped])
     weights = {"home_starter": 4, "away_starter": 4, "home_score": 2, "away_score": 2, "number": 1}
-    pairs = pairs.filter(same("date") | (same("home_starter") & same("away_starter"))).with_columns(
+    pairs = pairs.with_columns(
         _weight=pl.sum_horizontal(same(c).cast(pl.Int32) * w for c, w in {"date": 16, **weights}.items())
     )
     pairs = pairs.sort("_weight", "game_pk", "game_id", descending=[True, False, False])
@@ -90,9 +99,10 @@ def _turns(sc: Tables, rs: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
         .sort("game_id", "_sc_pa")
     )
     b = rs.plate_appearances.join(links, on="game_id", how="semi").select(*_TURN, "inning", "top", "batter").sort(_TURN)
-    nth = pl.int_range(pl.len()).over(*half, "batter").alias("_nth")
-    key = [*half, "batter", "_nth"]
-    found = a.with_columns(nth).join(b.with_columns(nth), on=key)
+    # Not by half: the batter tells it, also in a game whose home team bats first.
+    key = ["game_id", "inning", "batter"]
+    nth = pl.int_range(pl.len()).over(key).alias("_nth")
+    found = a.with_columns(nth).join(b.with_columns(nth), on=[*key, "_nth"])
     # What is left lies between two matched ones, in both sources.
     a = a.join(found.select("_sc_game", "_sc_pa", _known="pa_number"), on=["_sc_game", "_sc_pa"], how="left")
     b = b.join(found.select(*_TURN, _known="pa_number"), on=_TURN, how="left")

@@ -162,19 +162,19 @@ def enrich(tables: Tables, pa: pl.DataFrame) -> Tables:
 
     plate_appearances gets pitch_type, release_speed, launch_speed, launch_angle and a missing contact; the last row
     of each plate appearance in `pitches` the same, and release_spin_rate. What is there already stays. A plate
-    appearance is found by game, side and the how-manieth of its batter in the game. Seasons that `pa` lacks stay as
+    appearance is found by game and the how-manieth of its batter in it. Seasons that `pa` lacks stay as
     they are; of those it has, under 99 % linked games is a FullcountError, and so is an empty overlap.
     """
     kinds = tables.games.select("season", "game_type").unique()
     pa = pa.join(kinds, on=["season", "game_type"], how="semi", maintain_order="left")
     if pa.is_empty():
         raise FullcountError("plate appearances: no season in common with the play-by-play; give the same seasons")
-    key = ["game_id", "top", "batter", "_nth"]
-    nth = pl.int_range(pl.len()).over("game_id", "top", "batter").alias("_nth")
+    key = ["game_id", "batter", "_nth"]
+    nth = pl.int_range(pl.len()).over("game_id", "batter").alias("_nth")
     is_turn = (pl.col("event") != "truncated_pa").fill_null(True)
     links = link_games(games(pa), tables.games)
     known = pa.filter(is_turn).join(links, on="game_pk", maintain_order="left").with_columns(nth)
-    turns = tables.plate_appearances.select("game_id", "pa_number", "top", "batter", "event").filter(is_turn)
+    turns = tables.plate_appearances.select("game_id", "pa_number", "batter", "event").filter(is_turn)
     columns = [*_ADDED, "contact", "release_spin_rate"]
     extra = turns.with_columns(nth).join(known.select(*key, *columns), on=key)
     log.info("plate appearances: %d of %d found in the play-by-play", extra.height, known.height)

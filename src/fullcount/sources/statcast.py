@@ -449,14 +449,22 @@ def _walked(pitches: pl.DataFrame) -> pl.DataFrame:
     """Intentional walks without a pitch: one row for each gap of one number before a pitch.
 
     The batter is the runner on first at that pitch, if he was neither the last batter nor a runner before; at the
-    start of a half inning (of an extra inning, mostly) nobody else can stand there.
+    start of a half inning (of an extra inning, mostly) nobody else can stand there. Files with holes have gaps too:
+    only with a runner in front of him, and no out since the last pitch's event, it is a walk on purpose.
     """
     game = (pl.col("game_pk") == pl.col("game_pk").shift(1)).fill_null(False)
     half = pl.all_horizontal(pl.col(c) == pl.col(c).shift(1) for c in HALF).fill_null(False)
     new = pl.all_horizontal(pl.col("on_1b").ne_missing(pl.col(c).shift(1)) for c in ("batter", *_RUNNERS))
-    gap = game & (pl.col("at_bat_number") - pl.col("at_bat_number").shift(1) == 2) & pl.col("on_1b").is_not_null()
+    outs = pl.col("outs").shift(1) + pl.col("event").shift(1).replace_strict(_OUTS_OF, default=0, return_dtype=pl.Int8)
+    walk = pl.col("on_1b").is_not_null() & (pl.col("bases") > 1)
+    walk &= pl.when(half).then(new & (pl.col("outs") == outs)).otherwise(pl.col("outs") == 0)
+    step = pl.col("at_bat_number") - pl.col("at_bat_number").shift(1)
+    walk = (game & (step == 2) & walk).fill_null(False)
+    lost = pitches.select((game & (step > 1) & ~walk).sum()).item()
+    if lost:
+        log.info("statcast: %d gaps in at_bat_number are not intentional walks (runners' outs, or rows lost)", lost)
     keep = ["game_pk", "game_id", "season", "date", "game_type", "league", "park", "inning", "top", "pitcher", "throws"]
-    return pitches.filter(gap & pl.when(half).then(new).otherwise(pl.col("outs") == 0)).select(
+    return pitches.filter(walk).select(
         *keep,
         (pl.col("at_bat_number") - 1).cast(pl.Int16),
         "outs",
