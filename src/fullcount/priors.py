@@ -33,10 +33,14 @@ EXTRAS: dict[PlayerRole, tuple[str, ...]] = {"batter": ("SB", "R", "RBI"), "pitc
 
 @dataclass(frozen=True)
 class _Sums:
-    """Cumulative decayed counts of every player: [n + players, columns] with a zero row before each player's first."""
+    """Running counts [n + 1, columns] of each player's lines, grown by the days since his first one; row 0 is zero.
+
+    `key` [n] packs player and day; `origin` [n + 1] is the day of the player's first line.
+    """
 
     key: NDArray[np.int64]
     totals: Float
+    origin: NDArray[np.int64]
 
 
 class Priors:
@@ -80,9 +84,13 @@ class Priors:
         player = lines["player"].to_numpy().astype(np.int64)
         day = lines["date"].cast(pl.Int32).to_numpy().astype(np.int64)
         values = lines.select(self.columns(role)).to_numpy().astype(np.float64)
-        values = values * self._weights(day, self.decay)[:, None]
-        totals = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
-        return _Sums(_pack(player, day), totals)
+        # Each player is summed apart, from his own first day: in one running sum over all of them the recent lines of
+        # some would swallow the early ones of others.
+        origin = day[np.searchsorted(player, player)]
+        grown = pl.DataFrame(values * np.exp(self.decay * (day - origin))[:, None], schema=self.columns(role))
+        sums = grown.with_columns(lines["player"]).select(pl.col(self.columns(role)).cum_sum().over("player"))
+        totals = np.concatenate([np.zeros((1, values.shape[1])), sums.to_numpy()])
+        return _Sums(_pack(player, day), totals, np.append(origin, 0))
 
     @cached_property
     def _league(self) -> dict[PlayerRole, tuple[NDArray[np.int64], Float]]:
@@ -103,8 +111,10 @@ class Priors:
         sums = self._own[role]
         players, days = np.asarray(players, dtype=np.int64), np.asarray(days, dtype=np.int64)
         stop = np.searchsorted(sums.key, _pack(players, days))
-        start = np.searchsorted(sums.key, _pack(players, np.zeros_like(days)))
-        return (sums.totals[stop] - sums.totals[start]) / self._weights(days, self.decay)[:, None]
+        start = np.searchsorted(sums.key, _pack(players, np.full_like(days, _NO_DAY)))
+        known = stop > start
+        grown = np.exp(self.decay * np.where(known, days - sums.origin[start], 0))
+        return np.asarray(sums.totals[np.where(known, stop, 0)] / grown[:, None])
 
     def league(self, role: PlayerRole, days: NDArray[np.integer]) -> Float:
         """League rates [m, columns] per exposure before `days` [m] (pitchers' batting left out)."""
@@ -162,6 +172,7 @@ class Priors:
         return np.concatenate([ratio, np.stack(columns, axis=1)], axis=1).astype(np.float32)
 
 
+_NO_DAY = -(1 << 23)  # before every day; days before 1970 are negative
 _LEAGUE_DECAY = np.log(2) / 365
 _FLAT = dict(zip(OUTCOMES[1:], (0.2, 0.085, 0.15, 0.045, 0.005, 0.03, 0.01), strict=True)) | {
     "games": 0.2,
@@ -176,7 +187,7 @@ def _log_ratio(rate: Float, league: Float) -> Float:
 
 
 def _pack(players: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.int64]:
-    return (players << 24) + days
+    return (players << 24) + days - _NO_DAY
 
 
 def game_lines(store: Store, role: PlayerRole) -> pl.DataFrame:
