@@ -16,6 +16,7 @@ from fullcount.errors import FullcountError
 from fullcount.store import PlayerRole, Store
 
 Int = NDArray[np.int64]
+_NO_DAY = -(1 << 23)  # before every day; days before 1970 are negative
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class History:
 
     @staticmethod
     def _pack(players: Int, days: Int) -> Int:
-        return (players << 24) + days
+        return (players << 24) + days - _NO_DAY
 
     def before(self, players: NDArray[Any], days: NDArray[Any]) -> tuple[Int, Int]:
         """Windows of `players` [m] as of `days` [m] (see `store.day_number`).
@@ -94,13 +95,13 @@ class History:
         """
         players, days = np.asarray(players, dtype=np.int64), np.asarray(days, dtype=np.int64)
         stop = np.searchsorted(self._key, self._pack(players, days), side="left")
-        earliest = np.searchsorted(self._key, self._pack(players, np.zeros_like(days)), side="left")
+        earliest = np.searchsorted(self._key, self._pack(players, np.full_like(days, _NO_DAY)), side="left")
         return self._first(earliest, stop), stop
 
     def ending_at(self, positions: NDArray[Any]) -> tuple[Int, Int]:
         """Windows whose last appearance is `positions` [m] of `index`."""
         positions = np.asarray(positions, dtype=np.int64)
-        earliest = np.searchsorted(self._key, self._pack(self.players[positions], np.zeros_like(positions)))
+        earliest = np.searchsorted(self._key, self._pack(self.players[positions], np.full_like(positions, _NO_DAY)))
         return self._first(earliest, positions + 1), positions + 1
 
     def _first(self, earliest: Int, stop: Int) -> Int:
