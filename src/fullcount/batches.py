@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -217,7 +218,7 @@ class Sampler:
         first, stop, length = first[by_length], stop[by_length], length[by_length]
         # Equal shares of tokens, at least one window each.
         place = np.minimum(np.cumsum(length) * count // (length.sum() + 1), count - 1)
-        cuts = np.searchsorted(place, np.arange(count + 1))
-        cuts = np.maximum(cuts, np.arange(count + 1))
-        cuts[-1] = len(first)
-        return [(first[a:b], stop[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        number = np.arange(count + 1)
+        cuts = np.maximum.accumulate(np.searchsorted(place, number) - number) + number
+        cuts = np.minimum(cuts, len(first) - count + number)
+        return [(first[a:b], stop[a:b]) for a, b in pairwise(cuts.tolist())]
