@@ -112,6 +112,8 @@ def load(model: type[Model], path: Path | None, overrides: list[str]) -> Model:
         *parents, last = key.strip().split(".")
         for parent in parents:
             target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise FullcountError(f"-o {item}: {parent} is one value, it has no keys")
         target[last] = _value(value.strip())
     try:
         return model.model_validate(data)

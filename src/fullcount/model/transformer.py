@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from fullcount.batches import Batch
@@ -33,6 +33,12 @@ class EncoderConfig(BaseModel):
     context: Context = "window"
     event_attention: bool = False  # event-weighted attention: a learned bias on plate-appearance endings, per head
     use_prior: bool = True  # the player's shrunken rates, age and reliability enter his slot
+
+    @model_validator(mode="after")
+    def _fits(self) -> EncoderConfig:
+        if self.d_model % (4 * self.heads):
+            raise ValueError("d_model must be a multiple of 4 * heads (two rotary axes)")
+        return self
 
 
 class Attention(nn.Module):
@@ -106,8 +112,6 @@ class GamestateTransformer(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        if config.d_model % (4 * config.heads):
-            raise ValueError("d_model must be a multiple of 4 * heads (two rotary axes)")
         self.config = config
         self.embedder = EventEmbedder(config.d_model, config.use_prior)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
