@@ -1,0 +1,76 @@
+"""Configuration: a mistake is named with its path."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from pydantic import ValidationError
+
+from fullcount.config import FinetuneConfig, PretrainConfig, load
+from fullcount.errors import FullcountError
+
+BEFORE = ["before=2003-01-01"]
+
+
+def test_a_file_and_overrides(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("before = 2003-01-01\n[encoder]\nd_model = 32\nlayers = 3\n[train]\nsteps = 7\n")
+    config = load(PretrainConfig, path, ["encoder.layers=1", "train.precision=32-true", "batch_tokens = 512"])
+    assert (config.before, config.encoder.d_model, config.encoder.layers) == (date(2003, 1, 1), 32, 1)
+    assert (config.train.steps, config.train.precision, config.batch_tokens) == (7, "32-true", 512)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["encoder.d_modle=32"], "encoder.d_modle"),
+        (["train.learning_rate=1"], "train.learning_rate"),
+        (["batter.appearances=sometimes"], "batter.appearances"),
+        (["mask_rate=1.5"], "mask_rate"),
+        (["encoder.d_model=100"], "encoder"),
+        (["batch_tokens=3", "batch_tokens.x=1"], "batch_tokens is one value"),
+        (["before"], "key=value"),
+    ],
+)
+def test_a_mistake_is_named(overrides, named):
+    with pytest.raises(FullcountError, match=named):
+        load(PretrainConfig, None, [*BEFORE, *overrides])
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(FullcountError, match=r"before.*required"):
+        load(PretrainConfig, None, [])
+
+
+def test_the_file_is_named(tmp_path):
+    path = tmp_path / "broken.toml"
+    with pytest.raises(FullcountError, match="no such file"):
+        load(PretrainConfig, path, [])
+    path.write_text("before = \n")
+    with pytest.raises(FullcountError, match=r"broken\.toml: not TOML.*line 1"):
+        load(PretrainConfig, path, [])
+    path.write_text("befor = 2003-01-01\n")
+    with pytest.raises(FullcountError, match=r"broken\.toml: before"):
+        load(PretrainConfig, path, [])
+
+
+def test_a_configuration_does_not_change():
+    config = load(PretrainConfig, None, BEFORE)
+    with pytest.raises(ValidationError):
+        config.mask_rate = 0.3
+
+
+def test_unknown_methods_are_refused():
+    with pytest.raises(FullcountError, match="adaptation"):
+        load(FinetuneConfig, None, [*BEFORE, "role=batter", "adaptation=osmosis"])
+
+
+def test_windows_follow_role_and_grain():
+    def window(**given):
+        return FinetuneConfig(before=date(2003, 1, 1), **given).history_window()
+
+    assert window(role="pitcher", grain="game").games == 10
+    assert window(role="batter", grain="season").games > 162
+    assert window(role="batter", window={"games": 3}).games == 3
+    assert load(PretrainConfig, None, [*BEFORE, "batter.games=2"]).batter.window("batter").games == 2
