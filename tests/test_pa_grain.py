@@ -1,4 +1,4 @@
-"""Plate-appearance rivals: planted talent, as-of, and the published figures of 2019."""
+"""Plate-appearance rivals: planted talent, as-of; and the published figures of 2019 at all three grains."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fullcount.evaluation import game_grain, pitch_grain
 from fullcount.evaluation.pa_grain import (
     BatterMarcel,
     LeagueMix,
@@ -25,6 +26,7 @@ from fullcount.evaluation.pa_grain import (
 )
 from fullcount.evaluation.pitch_grain import from_odds, odds
 from fullcount.fields import OUTCOMES
+from fullcount.sources.tables import Tables
 
 MIX = np.array([0.45, 0.23, 0.085, 0.145, 0.045, 0.004, 0.031, 0.01])
 
@@ -123,24 +125,42 @@ def test_rows() -> None:
     assert [OUTCOMES[i] for i in pa_rows(frame)["outcome"]] == ["K", "OUT"]
 
 
+# --------------------------------------------------------------------------------------------------- published figures
+
+
+@pytest.fixture(scope="module")
+def seasons(data_dir: Path) -> Tables:
+    """2016 to 2019, read once for all grains, since each season costs half a minute."""
+    return game_grain.read_seasons(data_dir, range(2016, 2020))
+
+
 @pytest.mark.real
 @pytest.mark.slow
-def test_published_figures(data_dir: Path) -> None:
-    from fullcount.evaluation.game_grain import anchor as game_anchor
-    from fullcount.evaluation.game_grain import moments, read_seasons, starts_table
-
-    # One reading of four seasons serves both grains, since each season costs half a minute.
-    tables = read_seasons(data_dir, range(2016, 2020))
-    table = anchor(tables.plate_appearances)
+def test_published_figures_of_plate_appearances(seasons: Tables) -> None:
+    table = anchor(seasons.plate_appearances)
     loss = dict(zip(table["system"], table["log_loss"], strict=True))
     published = {"league mix": 1.5214, "pitcher only": 1.5154, "batter (Marcel)": 1.5073, "log5": 1.5010}
     assert {n: loss[n] for n in published} == pytest.approx(published, abs=0.003)
     assert loss["log5, season to date"] < loss["log5"]
 
-    k = moments(starts_table(tables, 2019)).row(0, named=True)
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("automatic", [False, True])
+def test_published_figures_of_pitches(seasons: Tables, automatic: bool) -> None:
+    pitches = seasons.pitches.filter(pl.col("season") == 2019)
+    loss = pitch_grain.anchor(pitches, automatic=automatic)["log_loss"].to_list()
+    assert loss == pytest.approx([1.5469, 1.4833, 1.4728], abs=0.003)
+    assert abs(pitch_grain.pitch_rows(pitches, automatic).height - 733_951) < 2000
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_published_figures_of_starts(seasons: Tables) -> None:
+    k = game_grain.moments(game_grain.starts_table(seasons, 2019)).row(0, named=True)
     assert (k["n"], round(k["mean"], 2)) == (4858, 4.93)
     assert k["variance"] == pytest.approx(7.34, abs=0.02)
-    games = game_anchor(tables.pitching_games)
+    games = game_grain.anchor(seasons.pitching_games)
     r2 = dict(zip(games["system"], games["r2"], strict=True))
     assert r2["ten lines"] == pytest.approx(0.223, abs=0.005)
     assert r2["ten lines, without opponent"] == pytest.approx(0.210, abs=0.005)

@@ -1,9 +1,8 @@
-"""Pitch rivals: a planted truth, golden scores, and the published figures of 2019."""
+"""Pitch rivals: a planted truth and golden scores. The published figures are checked in `test_pa_grain`."""
 
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,7 +13,6 @@ from fullcount.evaluation.pitch_grain import (
     CountPitcherBatter,
     CountTable,
     Marginal,
-    anchor,
     calibration_error,
     from_odds,
     judge,
@@ -112,20 +110,3 @@ def test_rows_leave_out_automatic_calls_and_other_games() -> None:
 def test_marginal_is_the_share() -> None:
     frame = pl.DataFrame({"outcome": [0] * 600 + [4] * 400})
     assert np.allclose(Marginal().fit(frame).predict(frame[:1])[0, [0, 4]], [0.6, 0.4], atol=0.002)
-
-
-@pytest.mark.real
-@pytest.mark.slow
-@pytest.mark.parametrize("automatic", [False, True])
-def test_published_figures(pitches_2019: pl.DataFrame, automatic: bool) -> None:
-    loss = anchor(pitches_2019, automatic=automatic)["log_loss"].to_list()
-    assert loss == pytest.approx([1.5469, 1.4833, 1.4728], abs=0.003)
-    rows = pitch_rows(pitches_2019, automatic)
-    assert abs(rows.height - 733_951) < 2000
-
-
-@pytest.fixture(scope="module")
-def pitches_2019(data_dir: Path) -> pl.DataFrame:
-    from fullcount.evaluation.game_grain import read_seasons
-
-    return read_seasons(data_dir, range(2019, 2020)).pitches

@@ -223,8 +223,8 @@ def read_seasons(data: Path, seasons: range) -> Tables:
     from fullcount.sources import register, retrosheet
 
     players = register.read([data / "register" / "people_mlb.csv.gz"]).players
-    parts = [retrosheet.read_season(data / "retrosheet" / f"{s}eve.zip", players) for s in seasons]
-    return Tables.concat(parts)
+    paths = [data / "retrosheet" / f"{s}eve.zip" for s in seasons]
+    return Tables.concat(list(retrosheet.read(paths, players)))
 
 
 def main(grain: str) -> None:
@@ -234,7 +234,7 @@ def main(grain: str) -> None:
     parser = argparse.ArgumentParser(description=f"Trivial rivals of the {grain} grain on real seasons.")
     parser.add_argument("--data", type=Path, required=True, help="folder with retrosheet/ and register/")
     data = parser.parse_args().data
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, float_precision=4, fmt_str_lengths=60):
+    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, float_precision=4):
         if grain == "pitch":
             pitches = read_seasons(data, range(SEASON, SEASON + 1)).pitches
             print("pitches thrown", pitch_grain.anchor(pitches), sep="\n")
