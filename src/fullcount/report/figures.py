@@ -1,0 +1,196 @@
+"""Figures: accuracy, projected against actual, calibration, training. Each returns a Figure and leaves no state.
+
+Colours are Okabe and Ito's, told apart by the colour-blind; every system also has its own marker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from fullcount.errors import FullcountError
+from fullcount.evaluation.backtest import BacktestResult
+from fullcount.evaluation.metrics import Array, pearson, sd_ratio
+from fullcount.projection.system import Role
+from fullcount.report.tables import chosen, number
+
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = "osD^vPX"
+MISSES = 5
+_NOT_LOSSES = {"step", "tokens", "seconds", "lr", "norm"}
+
+
+def accuracy(
+    result: BacktestResult, role: Role = "hitters", cohort: str = "A", stats: Sequence[str] | None = None
+) -> Figure:
+    """r of every system, a line a statistic; the noise ceiling is a grey bar.
+
+    The line through a dot is the 95 % interval of the paired difference, drawn around the reference: where it does
+    not reach the reference's dot, the two differ.
+    """
+    judged = result.mean.filter(role=role, cohort=cohort)["stat"].unique(maintain_order=True).to_list()
+    rows = chosen(result, role, cohort, stats or judged or None)
+    names = rows["stat"].unique(maintain_order=True).to_list()
+    systems = rows["system"].unique(maintain_order=True).to_list()
+    paired = result.intervals.filter(
+        pl.col("metric") != "rmse", pl.col("system") != pl.col("reference"), role=role, cohort=cohort
+    )
+    bounds = {(i["stat"], i["system"]): i for i in paired.iter_rows(named=True)}
+    figure = _figure(8, 1.6 + len(names) * max(0.32, 0.14 * len(systems) + 0.1))
+    axes = figure.subplots()
+    ceilings = rows.group_by("stat").agg(pl.col("ceiling").max()).drop_nulls()
+    at = {stat: i for i, stat in enumerate(names)}
+    if not ceilings.is_empty():
+        y = np.array([at[s] for s in ceilings["stat"]])
+        axes.vlines(ceilings["ceiling"], y - 0.4, y + 0.4, color="#999999", lw=3, label="noise ceiling", zorder=1)
+    step = 0.7 / max(1, len(systems))
+    drawn = False
+    for i, (system, colour, marker) in enumerate(_styles(systems)):
+        own = rows.filter(pl.col("system") == system, pl.col("r").is_not_null())
+        y = np.array([at[s] for s in own["stat"]]) + step * (i - (len(systems) - 1) / 2)
+        axes.plot(own["r"], y, marker, color=colour, ms=6, label=system, zorder=3)
+        for r, stat, height in zip(own["r"], own["stat"], y, strict=True):
+            d = bounds.get((stat, system))
+            if d is not None and d["difference_low"] is not None:
+                base = r - d["difference"]
+                axes.hlines(height, base + d["difference_low"], base + d["difference_high"], color=colour, lw=1.6)
+                drawn = True
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    for edge in np.arange(0.5, len(names) - 1):
+        axes.axhline(edge, color="#e5e5e5", lw=0.8, zorder=0)
+    fewest, n = (int(v) for v in rows.select(low=pl.col("n").min(), high=pl.col("n").max()).row(0))
+    note = f"; lines: 95 % of the paired difference from {result.reference}" if drawn else ""
+    _label(
+        axes,
+        f"{role}, cohort {cohort}, n {'=' if fewest == n else '≤'} {n}",
+        f"correlation with what happened (r){note}",
+        "statistic",
+    )
+    axes.grid(axis="x", color="#e5e5e5", lw=0.8)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=10)
+    return figure
+
+
+def projected_vs_actual(predicted: Mapping[str, Array], actual: Array, names: Sequence[str], stat: str) -> Figure:
+    """A panel a system, each player a dot: projected across, actual up; the five biggest misses named.
+
+    All panels show the players every system projects. FullcountError when there are fewer than two.
+    """
+    known = np.asarray(np.isfinite(np.column_stack([actual, *predicted.values()])).all(axis=1))
+    if not predicted or known.sum() < 2:
+        raise FullcountError(f"{stat}: fewer than two players have both a projection and an outcome")
+    y, who = actual[known], [n for n, k in zip(names, known, strict=True) if k]
+    figure = _figure(4.6 * len(predicted), 5)
+    both = np.concatenate([y, *(p[known] for p in predicted.values())])
+    pad = 0.06 * (both.max() - both.min() or 1)
+    low, high = both.min() - pad, both.max() + pad
+    panels = figure.subplots(1, len(predicted), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (system, colour, marker) in zip(panels, _styles(list(predicted)), strict=True):
+        x = predicted[system][known]
+        axes.axline((low, low), slope=1, color="#999999", lw=1, zorder=1)
+        axes.plot(x, y, marker, color=colour, ms=4, alpha=0.45, mew=0)
+        _name_misses(axes, x, y, who, (low, high))
+        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+        r, spread = number(float(pearson(x, y)), 3), number(float(sd_ratio(x, y)), 2)
+        _label(axes, f"{system}: r {r}, sd ratio {spread}", f"projected {stat}", f"actual {stat}")
+        axes.grid(color="#eeeeee", lw=0.8)
+    return figure
+
+
+def calibration(shares: Mapping[str, Mapping[int, float]], n: int | None = None, stat: str = "") -> Figure:
+    """Share of outcomes below each projected percentile, by system: `metrics.calibration` of each.
+
+    With `n` players the grey band is where 95 % of the shares of an exact projection fall.
+    """
+    if not any(shares.values()):
+        raise FullcountError("calibration: no system gives percentiles")
+    figure = _figure(5.4, 5)
+    axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color="#999999", lw=1, label="exact")
+    if n:
+        p = np.linspace(0, 1, 101)
+        half = 1.96 * np.sqrt(p * (1 - p) / n)
+        low, high = np.clip(p - half, 0, 1), np.clip(p + half, 0, 1)
+        axes.fill_between(100 * p, 100 * low, 100 * high, color="#e5e5e5", label="95 % by chance")
+    for system, colour, marker in _styles(list(shares)):
+        levels = sorted(shares[system])
+        axes.plot(levels, [100 * shares[system][q] for q in levels], marker + "-", color=colour, ms=6, label=system)
+    axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    title = f"calibration{f' of {stat}' if stat else ''}{f', n = {n}' if n else ''}"
+    _label(axes, title, "projected percentile", "outcomes below it (%)")
+    axes.grid(color="#eeeeee", lw=0.8)
+    axes.legend(frameon=False, loc="upper left", fontsize=10)
+    return figure
+
+
+def training(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """A panel a loss of a run's log: in training a line, in validation dots."""
+    logged = {k for r in records for k in r if k not in _NOT_LOSSES and isinstance(r[k], int | float)}
+    losses = sorted({k.removeprefix("validation/") for k in logged})
+    if not losses:
+        raise FullcountError("training: the log has no losses yet")
+    across = min(3, len(losses))
+    down = -(-len(losses) // across)
+    figure = _figure(4.2 * across, 3.4 * down)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, loss in zip(panels, losses, strict=False):
+        for key, style, colour in ((loss, "-", COLOURS[1]), (f"validation/{loss}", "o-", COLOURS[2])):
+            points = [(r["step"], r[key]) for r in records if key in r and "step" in r]
+            if points:
+                label = "validation" if key.startswith("validation/") else "training"
+                axes.plot(*zip(*points, strict=True), style, color=colour, lw=1.4, ms=4, label=label)
+        _label(axes, loss, "step", "loss")
+        axes.grid(color="#eeeeee", lw=0.8)
+        axes.legend(frameon=False, fontsize=9)
+    for axes in panels[len(losses) :]:
+        axes.remove()
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _styles(systems: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Colour and marker of each system: the first is the reference, black."""
+    n = len(systems)
+    return list(zip(systems, islice(cycle(COLOURS), n), islice(cycle(MARKERS), n), strict=True))
+
+
+def _label(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=12, loc="left", parse_math=False)
+    axes.set_xlabel(x, fontsize=11, parse_math=False)
+    axes.set_ylabel(y, fontsize=11, parse_math=False)
+    axes.tick_params(labelsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _name_misses(axes: Axes, x: Array, y: Array, who: Sequence[str], limits: tuple[float, float]) -> None:
+    """Names of the biggest misses on the far side of their dots from the line, kept apart in height."""
+    low, size = limits[0], limits[1] - limits[0]
+    worst = np.argsort(-np.abs(y - x), kind="stable")[:MISSES]
+    worst = worst[np.argsort(y[worst])]
+    heights: list[float] = []
+    for i in worst:
+        heights.append(max(float(y[i]), heights[-1] + 0.05 * size if heights else low))
+    over = max(0.0, heights[-1] - (limits[1] - 0.03 * size))
+    for i, height in zip(worst, heights, strict=True):
+        share, width = (x[i] - low) / size, 0.03 + 0.017 * len(who[i])  # of the panel
+        right = share + width < 1 if y[i] < x[i] else share - width < 0
+        axes.annotate(
+            who[i], (x[i], y[i]), (x[i] + (0.03 if right else -0.03) * size, height - over), fontsize=9,
+            ha="left" if right else "right", va="center", parse_math=False,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+            arrowprops={"arrowstyle": "-", "color": "#666666", "lw": 0.7, "shrinkA": 0, "shrinkB": 2},
+        )  # fmt: skip
