@@ -46,7 +46,7 @@ def accuracy(
     bounds = {(i["stat"], i["system"]): i for i in paired.iter_rows(named=True)}
     figure = _figure(8, 1.6 + len(names) * max(0.32, 0.14 * len(systems) + 0.1))
     axes = figure.subplots()
-    ceilings = rows.group_by("stat").agg(pl.col("ceiling").max()).drop_nulls()
+    ceilings = rows.group_by("stat", maintain_order=True).agg(pl.col("ceiling").max()).drop_nulls()
     at = {stat: i for i, stat in enumerate(names)}
     if not ceilings.is_empty():
         y = np.array([at[s] for s in ceilings["stat"]])
