@@ -7,6 +7,7 @@ step and the early-stopping record: stopped anywhere and resumed, it goes on bit
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -123,7 +124,9 @@ def fit(
     strategy = "ddp" if config.devices > 1 or _under_torchrun() else "auto"
     fabric = Fabric(
         accelerator=accelerator,
-        devices="auto" if _under_torchrun() else config.devices,
+        # Fabric cannot count processes on a CPU: torchrun says how many it started.
+        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if _under_torchrun() else config.devices,
+        num_nodes=int(os.environ["GROUP_WORLD_SIZE"]) if _under_torchrun() else 1,
         strategy=strategy,
         precision=precision_for(config),  # type: ignore[arg-type]
     )
@@ -133,7 +136,7 @@ def fit(
         group["base_lr"] = group["lr"]
     wrapped, wrapped_optimizer = fabric.setup(module, optimizer)
     state = _State(module, optimizer, run)
-    state.restore(config)
+    state.restore(fabric.world_size)
     started, seconds_before = time.perf_counter(), state.meta["seconds"]
     board = _tensorboard(run.path) if fabric.is_global_zero else None
     summary: dict[str, Any] = {}
@@ -242,10 +245,14 @@ class _State:
         tensors |= {f"best/{n}": t for n, t in self.best.items()}
         self.run.save(self.run.checkpoint, tensors, {**self.meta, "step": self.step})
 
-    def restore(self, config: TrainConfig) -> None:
+    def restore(self, world: int) -> None:
+        self.meta["world"] = world
         if not self.run.checkpoint.exists():
             return
         tensors, meta = self.run.load(self.run.checkpoint)
+        if meta.setdefault("world", world) != world:
+            # Batches are drawn for a number of processes: with another one the rest would be another run.
+            raise FullcountError(f"{self.run.path}: trained by {meta['world']} processes, now {world}; use as many")
         self.step = meta.pop("step")
         self.meta = meta
         weights = {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}

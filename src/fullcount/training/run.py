@@ -24,7 +24,7 @@ from torch import Tensor
 from fullcount.errors import FullcountError
 
 #: What may differ between a run and its resumption: it changes speed or length of watching, not the result.
-MAY_CHANGE = frozenset({"devices", "log_every", "checkpoint_every"})
+MAY_CHANGE = frozenset({"log_every", "checkpoint_every"})
 
 
 class Run:
