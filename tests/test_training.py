@@ -1,0 +1,375 @@
+"""The training loop: resumed runs, two processes, refusals, early stopping, what a fitted model holds."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fullcount.config import FinetuneConfig, PretrainConfig
+from fullcount.errors import FullcountError
+from fullcount.objectives.base import Losses
+from fullcount.store import Store
+from fullcount.training.jobs import finetune, load_encoder, load_task, pretrain
+from fullcount.training.loop import TrainConfig, fit, learning_rate_factor
+from fullcount.training.run import Run
+
+TINY = {"d_model": 16, "layers": 1, "heads": 2, "feedforward": 32}
+STEPS = 24
+
+
+def configuration(**train: Any) -> PretrainConfig:
+    given = {
+        "steps": STEPS,
+        "checkpoint_every": 3,
+        "log_every": 2,
+        "precision": "32-true",
+        "validate_every": 10,
+    } | train
+    return PretrainConfig(encoder=TINY, before=date(2003, 1, 1), batch_tokens=512, train=given)
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    return Run(path).load(path / "weights.safetensors")[0]
+
+
+def identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+
+
+# ------------------------------------------------------------------------------------------------- a toy objective
+
+
+@dataclass
+class Points:
+    x: Tensor
+    y: Tensor
+
+    @property
+    def tokens(self) -> int:
+        return len(self.x)
+
+    def to(self, device: torch.device) -> Points:
+        return self
+
+
+def points(step: int, rank: int, world: int) -> Points:
+    """Rank's share of the step's 16 points: unequal shares, so that averaging over processes would be seen."""
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(16, 3, generator=generator)
+    y = x @ torch.tensor([1.0, -2.0, 0.5]) + 0.1 * torch.randn(16, generator=generator)
+    cut = {1: [0, 16], 2: [0, 4, 16]}[world]
+    return Points(x[cut[rank] : cut[rank + 1]], y[cut[rank] : cut[rank + 1]])
+
+
+class Line(nn.Module):
+    """Least squares, with a second loss that only some points have."""
+
+    def __init__(self, break_at: int | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.out = nn.Linear(3, 1)
+        self.break_at, self.calls = break_at, 0
+
+    def forward(self, batch: Points) -> Losses:
+        error = self.out(batch.x)[:, 0] - batch.y
+        if self.training:
+            self.calls += 1
+            if self.calls == self.break_at:
+                error = error * math.nan
+        losses = Losses()
+        losses.add("squared", error.square().sum(), torch.tensor(len(error)))
+        some = batch.y > 1
+        losses.add("high", error[some].abs().sum(), some.sum(), weight=0.3)
+        return losses
+
+
+def toy(path: Path, steps: int = 12, module: nn.Module | None = None, validate: Any = None, **train: Any) -> dict:
+    given = {"steps": steps, "lr": 0.05, "precision": "32-true", "checkpoint_every": 4, "log_every": 1} | train
+    run = Run(path)
+    run.begin({"train": given}, {})
+    return fit(module or Line(), points, TrainConfig(**given), run, validate, progress=False)
+
+
+# ------------------------------------------------------------------------------------------------ killed and resumed
+
+_PRETRAIN = """
+import sys
+from pathlib import Path
+import torch
+sys.path.insert(0, {tests!r})
+torch.set_num_threads(1)
+from test_training import configuration
+from fullcount.store import Store
+from fullcount.training.jobs import pretrain
+pretrain(configuration(), Store.open({store!r}), Path({out!r}), progress=False)
+"""
+
+_TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+def start(store: Path, out: Path, launcher: tuple[str, ...] = (sys.executable,)) -> subprocess.Popen[str]:
+    script = out.with_suffix(".py")
+    script.write_text(_PRETRAIN.format(tests=str(Path(__file__).parent), store=str(store), out=str(out)))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*launcher, str(script)], env=environment, stderr=pipe, text=True, start_new_session=True)
+
+
+def wait_for_step(out: Path, process: subprocess.Popen[str], step: int) -> None:
+    """Until the log has reached a step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (out / "log.jsonl").exists() and any(r["step"] >= step for r in complete(out)):
+            return
+        time.sleep(0.005)
+    raise AssertionError(process.communicate()[1])
+
+
+def complete(out: Path) -> list[dict[str, Any]]:
+    text = (out / "log.jsonl").read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(sim_store, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pretrain(configuration(), sim_store, out, progress=False)
+    torch.set_num_threads(threads)
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_run_stopped_and_resumed_ends_with_the_same_bits(sim_store, uninterrupted, tmp_path, number):
+    out = tmp_path / "run"
+    process = start(sim_store.root, out)
+    wait_for_step(out, process, 8)
+    os.kill(process.pid, number)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    _, meta = Run(out).load(Run(out).checkpoint)
+    assert 0 < meta["step"] < STEPS
+    assert not (out / "weights.safetensors").exists()
+    process = start(sim_store.root, out)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert identical(weights(out), weights(uninterrupted))
+    moments = [n for n in Run(out).load(Run(out).checkpoint)[0] if n.startswith("optimizer/")]
+    a, b = (Run(p).load(Run(p).checkpoint) for p in (out, uninterrupted))
+    assert moments
+    assert identical(a[0], b[0])
+    assert a[1]["tokens"] == b[1]["tokens"]
+
+
+@pytest.mark.slow
+def test_two_processes_killed_and_resumed_end_with_the_same_bits(sim_store, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    process = start(sim_store.root, whole, _TORCHRUN)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    process = start(sim_store.root, out, _TORCHRUN)
+    wait_for_step(out, process, 6)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in [*workers, process.pid]:
+        os.kill(int(pid), signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert not (out / "weights.safetensors").exists()
+    process = start(sim_store.root, out, _TORCHRUN)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert identical(weights(out), weights(whole))
+
+
+_TOY = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training import toy
+toy(Path({out!r}))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_on_shares_are_one_process_on_the_whole(tmp_path):
+    """Every loss is divided by the number of its targets in all processes, however they are spread."""
+    toy(tmp_path / "one")
+    script = tmp_path / "toy.py"
+    script.write_text(_TOY.format(tests=str(Path(__file__).parent), out=str(tmp_path / "two")))
+    done = subprocess.run([*_TORCHRUN, str(script)], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=1e-5, rtol=1e-5)
+    for a, b in zip(Run(tmp_path / "one").records(), Run(tmp_path / "two").records(), strict=True):
+        assert (a["step"], a["tokens"]) == (b["step"], b["tokens"])
+        for name in ("squared", "high", "norm"):
+            assert a[name] == pytest.approx(b[name], abs=2e-4)
+
+
+def test_the_number_of_processes_may_not_change_on_the_way(tmp_path):
+    """Batches are drawn for a number of processes: with another one the same command would be another run."""
+    toy(tmp_path, steps=12)
+    run = Run(tmp_path)
+    tensors, meta = run.load(run.checkpoint)
+    run.save(run.checkpoint, tensors, meta | {"world": 2})
+    with pytest.raises(FullcountError, match="2 processes"):
+        toy(tmp_path, steps=12)
+
+
+# ------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_a_changed_configuration_is_refused_by_name(sim_store, uninterrupted):
+    with pytest.raises(FullcountError, match=r"train\.lr \(0\.001, now 0\.5\)"):
+        pretrain(configuration(lr=0.5), sim_store, uninterrupted, progress=False)
+    pretrain(configuration(log_every=7), sim_store, uninterrupted, progress=False)  # only how it is watched
+
+
+def test_another_store_is_refused(sim_league, uninterrupted, tmp_path):
+    other = Store.open_or_create(tmp_path).add(sim_league.tables, "another name")
+    with pytest.raises(FullcountError, match=r"facts\.data"):
+        pretrain(configuration(), other, uninterrupted, progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path):
+    with pytest.raises(FullcountError, match=r"step 9: .*not finite"):
+        toy(tmp_path / "broken", module=Line(break_at=10))
+    run = Run(tmp_path / "broken")
+    tensors, meta = run.load(run.checkpoint)
+    assert meta["step"] == 8
+    assert all(torch.isfinite(t).all() for t in tensors.values())
+    toy(tmp_path / "broken")  # the cause mended: on from step 8
+    toy(tmp_path / "whole")
+    assert identical(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+
+
+def test_a_monitor_nobody_validates_is_named(tmp_path):
+    with pytest.raises(FullcountError, match=r"nosuch.*squared"):
+        toy(tmp_path, monitor="nosuch", validate_every=1, validate=lambda m: {"squared": 1.0})
+
+
+# --------------------------------------------------------------------------------------------------- the loop itself
+
+
+def test_early_stopping_keeps_the_best_weights(tmp_path):
+    seen: list[dict[str, Tensor]] = []
+    figures = iter([3.0, 1.0, 2.0, 1.5, 1.2, 0.1])
+
+    def validate(module: nn.Module) -> dict[str, float]:
+        assert not module.training
+        seen.append({n: t.clone() for n, t in module.state_dict().items()})
+        return {"figure": next(figures)}
+
+    summary = toy(tmp_path, steps=50, validate=validate, monitor="figure", validate_every=2, patience=3)
+    assert summary["steps"] == 10  # best at the second of five validations
+    assert summary["best"] == 1.0
+    assert identical(weights(tmp_path), seen[1])
+    again = toy(tmp_path, steps=50, validate=validate, monitor="figure", validate_every=2, patience=3)
+    assert again["steps"] == 10  # stopped is stopped
+    assert identical(weights(tmp_path), seen[1])
+
+
+def test_a_toy_is_learnt_and_logged(tmp_path):
+    summary = toy(tmp_path, steps=150)
+    records = Run(tmp_path).records()
+    assert [r["step"] for r in records] == list(range(1, 151))
+    assert records[-1]["squared"] < 0.1 * records[0]["squared"]
+    assert summary["tokens"] == 150 * 16
+    torch.testing.assert_close(weights(tmp_path)["out.weight"], torch.tensor([[1.0, -2.0, 0.5]]), atol=0.2, rtol=0)
+
+
+def test_learning_rate_rises_then_falls():
+    config = TrainConfig(steps=100, warmup=0.1, final_lr=0.1)
+    rates = [learning_rate_factor(s, config) for s in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[10] == pytest.approx(1)
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_finished_run_stays_as_it_is(sim_store, uninterrupted):
+    before = (uninterrupted / "weights.safetensors").read_bytes()
+    summary = pretrain(configuration(), sim_store, uninterrupted, progress=False)
+    assert summary["steps"] == STEPS
+    assert (uninterrupted / "weights.safetensors").read_bytes() == before
+
+
+# --------------------------------------------------------------------------------------------------------- fitting
+
+
+def fitting(**changes: Any) -> FinetuneConfig:
+    train = {"steps": 6, "lr": 1e-2, "monitor": "total", "validate_every": 3, "precision": "32-true"}
+    given = {"role": "batter", "grain": "game", "before": date(2004, 1, 1), "batch_samples": 32, "train": train}
+    return FinetuneConfig(**(given | changes))
+
+
+@pytest.fixture(scope="module")
+def fitted(sim_store, uninterrupted, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("fitted") / "run"
+    finetune(fitting(), sim_store, uninterrupted, out, progress=False)
+    return out
+
+
+def test_a_frozen_encoder_stays_bit_for_bit(uninterrupted, fitted):
+    task, _, cutoff = load_task(fitted)
+    encoder, _, _ = load_encoder(uninterrupted)
+    assert identical(task.encoder.state_dict(), encoder.state_dict())
+    assert cutoff == date(2004, 1, 1)
+    assert any(p.abs().max() > 0 for p in task.head.parameters())
+
+
+def test_a_fitted_run_holds_only_what_was_added(fitted):
+    assert not [n for n in weights(fitted) if n.startswith("encoder.") and n.endswith(("weight", "bias"))]
+    assert any(n.startswith("head.") for n in weights(fitted))
+
+
+def test_a_full_fit_moves_and_keeps_the_encoder(sim_store, uninterrupted, tmp_path):
+    finetune(fitting(adaptation="full"), sim_store, uninterrupted, tmp_path / "full", progress=False)
+    task, _, _ = load_task(tmp_path / "full")
+    encoder, _, _ = load_encoder(uninterrupted)
+    assert not identical(task.encoder.state_dict(), encoder.state_dict())
+
+
+def test_another_encoder_than_the_one_fitted_on_is_refused(sim_store, uninterrupted, fitted, tmp_path):
+    moved = tmp_path / "fitted"
+    shutil.copytree(fitted, moved)
+    other = tmp_path / "encoder"
+    shutil.copytree(uninterrupted, other)
+    run = Run(other)
+    tensors, meta = run.load(run.weights)
+    tensors["encoder.norm.bias"] = tensors["encoder.norm.bias"] + 1
+    run.save(run.weights, tensors, meta)
+    config = json.loads((moved / "config.json").read_text())
+    config["facts"]["encoder_run"] = str(other)
+    (moved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FullcountError, match="fitted on encoder"):
+        load_task(moved)
+
+
+def test_an_encoder_that_has_seen_the_targets_is_refused(sim_store, uninterrupted, tmp_path):
+    with pytest.raises(FullcountError, match="has seen play up to 2003-01-01"):
+        finetune(fitting(before=date(2002, 6, 1)), sim_store, uninterrupted, tmp_path / "x", progress=False)
+
+
+def test_the_wrong_kind_of_run_is_refused(uninterrupted, fitted):
+    with pytest.raises(FullcountError, match="not a pre-training run"):
+        load_encoder(fitted)
+    with pytest.raises(FullcountError, match="not a fitted run"):
+        load_task(uninterrupted)
