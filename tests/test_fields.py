@@ -103,5 +103,5 @@ def test_fields_stand_in_the_order_in_which_a_pitch_happens():
     first = [next(i for i, f in enumerate(FIELDS) if f.role is r) for r in order]
     assert first == sorted(first)
     assert [f.name for f in FIELDS if f.role is Role.SITUATION] == [f.name for f in FIELDS[: first[1]]]
-    assert all(f.role is Role.SITUATION for f in FIELDS if f.scope is not None)
+    assert all(f.role is Role.SITUATION for f in FIELDS if f.dynamic)
     assert len(CATEGORICAL) + len(NUMERIC) == len(FIELDS)

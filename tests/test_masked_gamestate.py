@@ -48,26 +48,7 @@ def test_only_events_are_masked_at_the_given_rate(sampler):
     assert share == pytest.approx(0.15, abs=0.01)
 
 
-def scopes(batch: Batch, i: int, s: int) -> tuple[set[int], set[int], set[int]]:
-    """Tokens after `s` of sequence `i` in the same plate appearance, half inning and game, walked one by one."""
-    pa, half, game = set(), set(), set()
-    c = batch.categorical[i]
-    in_pa = in_half = True
-    for t in range(s + 1, batch.kind.shape[1]):
-        if batch.kind[i, t] != EVENT:
-            break
-        now, then = c[t], c[t - 1]
-        in_half = in_half and all(now[COLUMN[n]] == then[COLUMN[n]] for n in ("inning", "top"))
-        in_pa = in_pa and in_half and now[COLUMN["pitch_number"]] != 1
-        game.add(t)
-        if in_half:
-            half.add(t)
-        if in_pa:
-            pa.add(t)
-    return pa, half, game
-
-
-def test_what_follows_from_a_target_is_hidden_for_its_scope(sampler):
+def test_what_follows_from_a_target_is_hidden_to_the_end_of_the_game(sampler):
     for step in range(4):
         batch = sampler.batch(step)
         generator = torch.Generator().manual_seed(step)
@@ -77,9 +58,13 @@ def test_what_follows_from_a_target_is_hidden_for_its_scope(sampler):
             targets = torch.zeros_like(batch.kind, dtype=torch.bool)
             targets[i, s] = True
             hidden = hide(batch, targets, HIDES)
-            after = dict(zip(("pa", "half", "game"), scopes(batch, i, s), strict=True))
+            after = set()
+            for t in range(s + 1, batch.kind.shape[1]):
+                if batch.kind[i, t] != EVENT:
+                    break
+                after.add(t)
             for f in FIELDS:
-                want = {s} if f.role in HIDES else after.get(f.scope, set())
+                want = {s} if f.role in HIDES else after if f.dynamic else set()
                 assert set(torch.nonzero(hidden[i, :, WHERE[f.name]])[:, 0].tolist()) == want, f.name
             assert not hidden[torch.arange(len(batch.player)) != i].any()
 

@@ -174,7 +174,9 @@ def project(
     league = League.of(opened)
     projection = make_system(system, opened).project(date(season, 3, 1), league)
     hitters, pitchers = export(projection, out, opened.table("players"))
-    console.print(f"wrote {hitters} ({projection.hitters.height:,} players) and {pitchers} ({projection.pitchers.height:,})")
+    console.print(
+        f"wrote {hitters} ({projection.hitters.height:,} players) and {pitchers} ({projection.pitchers.height:,})"
+    )
     _notice(opened)
 
 
@@ -240,10 +242,10 @@ def _uses_retrosheet(store: Any) -> bool:
 
 
 def _notice(store: Any) -> None:
-    from fullcount.report.html import RETROSHEET_NOTICE
+    from fullcount.report.html import RETROSHEET
 
     if _uses_retrosheet(store):
-        console.print(RETROSHEET_NOTICE, style="dim")
+        console.print(RETROSHEET, style="dim")
 
 
 def _print_summary(summary: dict[str, Any], out: Path) -> None:

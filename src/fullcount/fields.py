@@ -15,8 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import product
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,11 +26,6 @@ class Role(StrEnum):
     DELIVERY = "delivery"  # the pitch as thrown
     RESULT = "result"  # call, contact, plate-appearance event
     TRANSITION = "transition"  # the gamestate delta
-
-
-#: How long what one pitch changed can still be read in the field: to the end of the plate appearance, of the half
-#: inning, or of the game. None: a pitch changes nothing in it. Whoever hides a pitch must hide the field that long.
-Scope = Literal["pa", "half", "game"] | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,9 @@ class Field:
         capacity: number of ids the model reserves, id 0 included.
         unit: unit of a numeric field.
         center, spread: fixed scaling of a numeric field.
-        scope: see `Scope`; only situation fields have one.
+        dynamic: a situation field in whose later values one can read what a pitch did, be it only that it ended the
+            plate appearance (the next batter's hand, a count that starts again). Whoever hides a pitch must hide
+            these fields for the rest of the game.
         target: predicted by the objectives that predict fields.
     """
 
@@ -58,7 +53,7 @@ class Field:
     unit: str = ""
     center: float = 0.0
     spread: float = 1.0
-    scope: Scope = None
+    dynamic: bool = False
     target: bool = False
     ids: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
@@ -97,9 +92,7 @@ PITCH_CLASSES = ("B", "C", "S", "F", "X", "H")
 CALL_CLASS: dict[str, str] = {
     **dict.fromkeys(("ball", "blocked_ball", "intent_ball", "pitchout", "automatic_ball"), "B"),
     **dict.fromkeys(("called_strike", "automatic_strike"), "C"),
-    **dict.fromkeys(
-        ("swinging_strike", "missed_bunt", "swinging_pitchout", "strike_unspecified", "foul_tip"), "S"
-    ),
+    **dict.fromkeys(("swinging_strike", "missed_bunt", "swinging_pitchout", "strike_unspecified", "foul_tip"), "S"),
     **dict.fromkeys(("foul", "foul_bunt", "foul_pitchout", "bunt_foul_tip"), "F"),
     "in_play": "X",
     "hit_by_pitch": "H",
@@ -220,18 +213,18 @@ S, D, R, T = Role.SITUATION, Role.DELIVERY, Role.RESULT, Role.TRANSITION
 FIELDS: tuple[Field, ...] = (
     Field("league", S, (), capacity=16),
     Field("park", S, (), capacity=512),
-    Field("stand", S, ("L", "R")),
-    Field("throws", S, ("L", "R")),
-    Field("inning", S, _span(1, 12)),  # 12: twelfth or later
+    Field("stand", S, ("L", "R"), dynamic=True),
+    Field("throws", S, ("L", "R"), dynamic=True),
+    Field("inning", S, _span(1, 12), dynamic=True),  # 12: twelfth or later
     Field("top", S, ("0", "1")),  # 1: visitors bat
-    Field("times_through", S, _span(1, 4)),  # the pitcher's time through the order in this game, 4: fourth or later
-    Field("score_diff", S, _span(-8, 8), scope="game"),  # batting minus fielding, clipped at 8
-    Field("outs", S, _span(0, 2), scope="half"),
-    Field("bases", S, BASES, scope="half"),
-    Field("begin_pa", S, BASES, scope="half"),  # base occupancy on the first pitch of a plate appearance, else missing
-    Field("balls", S, _span(0, 3), scope="pa"),
-    Field("strikes", S, _span(0, 2), scope="pa"),
-    Field("pitch_number", S, _span(1, 10), scope="pa"),  # within the plate appearance, 10: tenth or later
+    Field("times_through", S, _span(1, 4), dynamic=True),  # the pitcher's time through the order in this game, 4: fourth or later
+    Field("score_diff", S, _span(-8, 8), dynamic=True),  # batting minus fielding, clipped at 8
+    Field("outs", S, _span(0, 2), dynamic=True),
+    Field("bases", S, BASES, dynamic=True),
+    Field("begin_pa", S, BASES, dynamic=True),  # base occupancy on the first pitch of a plate appearance, else missing
+    Field("balls", S, _span(0, 3), dynamic=True),
+    Field("strikes", S, _span(0, 2), dynamic=True),
+    Field("pitch_number", S, _span(1, 10), dynamic=True),  # within the plate appearance, 10: tenth or later
     Field("pitch_type", D, PITCH_TYPES, target=True),
     Field("release_speed", D, unit="mph", center=89.0, spread=6.0),
     Field("release_spin_rate", D, unit="rpm", center=2250.0, spread=350.0),

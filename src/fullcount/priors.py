@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fullcount.fields import OUTCOMES
-from fullcount.store import PlayerRole, Store, day_number
+from fullcount.store import ROLES, PlayerRole, Store, day_number
 
 Float = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ class Priors:
 
     def __init__(self, store: Store, decay: float = DECAY) -> None:
         self.decay = decay
-        self._lines = {r: game_lines(store, r) for r in ("batter", "pitcher")}
+        self._lines = {r: game_lines(store, r) for r in ROLES}
         players = store.table("players").filter(pl.col("birth_date").is_not_null())
         born = players.select("player", pl.col("birth_date").cast(pl.Int32)).sort("player")
         self._born_ids = born["player"].to_numpy().astype(np.int64)
@@ -77,7 +77,7 @@ class Priors:
 
     @cached_property
     def _own(self) -> dict[PlayerRole, _Sums]:
-        return {r: self._sums(self._lines[r], r) for r in ("batter", "pitcher")}
+        return {r: self._sums(self._lines[r], r) for r in ROLES}
 
     def _sums(self, lines: pl.DataFrame, role: PlayerRole) -> _Sums:
         lines = lines.sort("player", "date")
@@ -95,8 +95,9 @@ class Priors:
     @cached_property
     def _league(self) -> dict[PlayerRole, tuple[NDArray[np.int64], Float]]:
         """Per role: days [n] and the totals [n + 1, columns] before each, decayed to half in a year."""
-        answer = {}
-        for role, lines in self._lines.items():
+        answer: dict[PlayerRole, tuple[NDArray[np.int64], Float]] = {}
+        for role in ROLES:
+            lines = self._lines[role]
             if role == "batter":
                 lines = lines.filter(~pl.col("is_pitcher"))
             daily = lines.group_by("date").agg(pl.col(self.columns(role)).sum()).sort("date")
@@ -104,7 +105,7 @@ class Priors:
             values = daily.select(self.columns(role)).to_numpy().astype(np.float64)
             values = values * self._weights(day, _LEAGUE_DECAY)[:, None]
             answer[role] = day, np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
-        return answer  # type: ignore[return-value]
+        return answer
 
     def counts(self, role: PlayerRole, players: NDArray[np.integer], days: NDArray[np.integer]) -> Float:
         """Decayed counts [m, columns] of `players` [m] before `days` [m]; see `columns`."""

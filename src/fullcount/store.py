@@ -248,11 +248,7 @@ class Store:
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with _locked(self.root):
-            if (self.root / "manifest.json").exists():
-                fresh = Store.open(self.root)
-            else:
-                fresh = Store(self.root, _Manifest())
-            return fresh._add(tables, name)
+            return Store.open_or_create(self.root)._add(tables, name)
 
     def _add(self, tables: Tables, name: str) -> Store:
         old = self._manifest
@@ -345,7 +341,9 @@ def _encode(pitches: pl.DataFrame, open_vocabularies: dict[str, list[str]]) -> t
         pl.when(first_of_pa).then(bases).alias("begin_pa"),
         pl.col("pitch_number").clip(1, 10),
     )
-    last_of_pa = (pitches["pitch_number"] == pitches.select(pl.col("pitch_number").max().over(pa)).to_series()).to_numpy()
+    last_of_pa = (
+        pitches["pitch_number"] == pitches.select(pl.col("pitch_number").max().over(pa)).to_series()
+    ).to_numpy()
     post_outs = pitches["post_outs"].fill_null(0).to_numpy()
 
     def step(name: str) -> NDArray[np.int64]:
@@ -372,7 +370,9 @@ def _encode(pitches: pl.DataFrame, open_vocabularies: dict[str, list[str]]) -> t
             known = open_vocabularies[f.name]
             known += [v for v in frame[f.name].drop_nulls().unique(maintain_order=True).to_list() if v not in known]
             if len(known) >= f.capacity:
-                raise FullcountError(f"field {f.name}: more than {f.capacity - 1} values; raise its capacity in fields.py")
+                raise FullcountError(
+                    f"field {f.name}: more than {f.capacity - 1} values; raise its capacity in fields.py"
+                )
             ids = {v: i + 1 for i, v in enumerate(known)}
         text = frame[f.name].cast(pl.String)
         coded = text.replace_strict(ids, default=None, return_dtype=pl.Int16)

@@ -85,7 +85,7 @@ class CountHead(nn.Module):
         return mix, extras, exposure
 
     def loss(self, representation: Tensor, t: Targets) -> Losses:
-        """Negative log-likelihoods in nats: `outcome` per plate appearance, `extras` per count and player, `exposure`."""
+        """Negative log-likelihoods in nats per plate appearance: `outcome`, `extras` and, at game grain, `exposure`."""
         mix, extras, exposure = self._parts(representation, t)
         losses = Losses()
         losses.add("outcome", -(t.counts * mix).sum(), t.counts.sum())
@@ -142,4 +142,5 @@ class LinearHead(nn.Module):
 
     def expected(self, representation: Tensor, t: Targets) -> Tensor:
         """[B, 7 + E] expected counts (game) or rates (season), not below zero."""
-        return (self.center + self.spread * self.out(representation).float()).clamp(min=0)
+        expected: Tensor = self.center + self.spread * self.out(representation).float()
+        return expected.clamp(min=0)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 
+from fullcount.adaptation.heads import CountHead, LinearHead, Targets
 from fullcount.adaptation.methods import Adaptation
 from fullcount.adaptation.samples import Grain, Samples
 from fullcount.batches import EVENT, Batch, collate
-from fullcount.adaptation.heads import CountHead, LinearHead, Targets
 from fullcount.model.transformer import GamestateTransformer
 from fullcount.objectives.base import Losses, Objective
 from fullcount.priors import EXTRAS, Priors

@@ -11,8 +11,8 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from fullcount.fields import OUTCOMES
 from fullcount.adaptation.heads import Targets
+from fullcount.fields import OUTCOMES
 from fullcount.priors import EXTRAS, Priors, game_lines
 from fullcount.store import PlayerRole, Store, day_number
 from fullcount.windows import History, Int

@@ -17,6 +17,11 @@ class EventEmbedder(nn.Module):
     from "missing"; a hidden numeric field is absent. The player slot reads the role and, if `use_prior`, the prior.
     """
 
+    offsets: Tensor
+    hidden_ids: Tensor
+    categorical_fields: Tensor
+    numeric_fields: Tensor
+
     def __init__(self, d_model: int, use_prior: bool = True) -> None:
         super().__init__()
         self.use_prior = use_prior
@@ -55,4 +60,5 @@ class EventEmbedder(nn.Module):
         if self.use_prior:
             slot = slot + self.prior(batch.prior)
         first = (batch.kind == SLOT).unsqueeze(-1).to(x.dtype)
-        return x + first * slot.unsqueeze(1).to(x.dtype)
+        slotted: Tensor = x + first * slot.unsqueeze(1).to(x.dtype)
+        return slotted

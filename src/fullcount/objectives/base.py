@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fullcount.batches import EVENT, SEPARATOR, Batch
-from fullcount.fields import CATEGORICAL, FIELDS, Role, Scope
+from fullcount.fields import CATEGORICAL, FIELDS, Role
 
 COLUMN = {f.name: i for i, f in enumerate(CATEGORICAL)}
 
@@ -52,9 +52,9 @@ def generator_of(batch: Batch, salt: int = 0) -> torch.Generator:
 def hide(batch: Batch, targets: Tensor, roles: tuple[Role, ...]) -> Tensor:
     """Which fields must not be shown so that nothing visible gives the targets away.
 
-    At a target every field of `roles` is hidden. After it, situation fields that its outcome can be read from stay
-    hidden for their scope: the count to the end of the plate appearance, outs and bases to the end of the half inning,
-    the score to the end of the game (the next pitch's count would tell a ball from a strike).
+    At a target every field of `roles` is hidden. After it, dynamic situation fields stay hidden for the rest of the
+    game: the next count tells a ball from a strike, and a new batter's hand or a new inning tells that the plate
+    appearance was over, which is most of what there is to know of a pitch.
 
     Args:
         targets: [B, S] bool.
@@ -62,27 +62,16 @@ def hide(batch: Batch, targets: Tensor, roles: tuple[Role, ...]) -> Tensor:
     Returns:
         [B, S, len(FIELDS)] bool.
     """
-    changed = _after(batch, targets)
-    columns = []
-    for f in FIELDS:
-        column = targets if f.role in roles else torch.zeros_like(targets)
-        columns.append(changed[f.scope] if f.scope is not None else column)
+    before = torch.cumsum(targets.int(), dim=1) - targets.int()
+    at_start = torch.where(batch.kind == SEPARATOR, before, -1).cummax(dim=1).values.clamp(min=0)
+    after = (before > at_start) & (batch.kind == EVENT)
+    none = torch.zeros_like(targets)
+    columns = [targets if f.role in roles else after if f.dynamic else none for f in FIELDS]
     return torch.stack(columns, dim=-1)
 
 
-def _after(batch: Batch, targets: Tensor) -> dict[Scope, Tensor]:
-    """Per scope, [B, S]: is there a target earlier in the same plate appearance, half inning or game?"""
-    c = batch.categorical
-    game_starts = batch.kind == SEPARATOR
-    half = c[..., COLUMN["inning"]] * 4 + c[..., COLUMN["top"]]
-    half_starts = game_starts.clone()
-    half_starts[:, 1:] |= half[:, 1:] != half[:, :-1]
-    # Plate appearances begin with pitch number one, whoever the batter.
-    pa_starts = half_starts | (c[..., COLUMN["pitch_number"]] == 1)
-    before = torch.cumsum(targets.int(), dim=1) - targets.int()
-    answer: dict[Scope, Tensor] = {}
-    scopes: tuple[tuple[Scope, Tensor], ...] = (("pa", pa_starts), ("half", half_starts), ("game", game_starts))
-    for scope, starts in scopes:
-        at_start = torch.where(starts, before, -1).cummax(dim=1).values.clamp(min=0)
-        answer[scope] = (before > at_start) & (batch.kind == EVENT)
-    return answer
+def ends_game(batch: Batch) -> Tensor:
+    """[B, S] bool: the last event of each game. That the game ended there says too much of it to be a target."""
+    last = batch.kind == EVENT
+    last[:, :-1] &= batch.kind[:, 1:] != EVENT
+    return last

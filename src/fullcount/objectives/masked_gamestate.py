@@ -10,7 +10,7 @@ from fullcount.batches import EVENT, Batch
 from fullcount.fields import Role
 from fullcount.model.heads import FieldHeads
 from fullcount.model.transformer import GamestateTransformer
-from fullcount.objectives.base import COLUMN, Losses, Objective, generator_of, hide
+from fullcount.objectives.base import COLUMN, Losses, Objective, ends_game, generator_of, hide
 
 
 class MaskedGamestate(Objective):
@@ -34,7 +34,7 @@ class MaskedGamestate(Objective):
     def mask(self, batch: Batch) -> Tensor:
         """[B, S] bool: the hidden events of this batch; differs at every step, is a function of the batch's seed."""
         draws = torch.rand(batch.kind.shape, generator=generator_of(batch)).to(batch.kind.device)
-        return (draws < self.rate) & (batch.kind == EVENT)
+        return (draws < self.rate) & (batch.kind == EVENT) & ~ends_game(batch)
 
     def forward(self, batch: Batch) -> Losses:
         """Cross-entropy (nats) per predicted field over the hidden events whose field is known."""
@@ -54,5 +54,3 @@ class MaskedGamestate(Objective):
         """Log-probabilities of each predicted field at the given targets [B, S]."""
         states = self.encoder(batch, hide(batch, targets, self.hides))[targets]
         return {name: logits.float().log_softmax(-1) for name, logits in self.heads(states).items()}
-
-

@@ -58,9 +58,7 @@ class Contextual:
         base = self.playing_time.project(as_of, league)
         hitters = self._speak(base.hitters, "batter", as_of)
         pitchers = self._speak(base.pitchers, "pitcher", as_of)
-        return Projection.of(
-            target_season(as_of), _hitters(hitters), _pitchers(pitchers)
-        )
+        return Projection.of(target_season(as_of), _hitters(hitters), _pitchers(pitchers))
 
     def _speak(self, base: pl.DataFrame, role: PlayerRole, as_of: date) -> pl.DataFrame:
         """`base` with columns r:K, r:BB, ... rates per plate appearance (null where the fallback speaks)."""

@@ -70,7 +70,7 @@ def _register(store: Store) -> pl.DataFrame:
     players = store.table("players")
     if not players.height:
         raise FullcountError(
-            f"{store.root}: players cannot be looked up yet; first `fullcount ingest register PATH... --store {store.root}`"
+            f"{store.root}: ids cannot be looked up; first `fullcount ingest register PATH... --store {store.root}`"
         )
     return players
 

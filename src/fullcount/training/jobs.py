@@ -43,9 +43,7 @@ def pretrain(config: PretrainConfig, store: Store, out: Path, progress: bool = T
     held = cast(date, played) - timedelta(days=60)  # validation: windows drawn anew from the last two months of play
 
     def sampler(since: date, before: date, seed: int) -> Sampler:
-        return Sampler(
-            store, windows, since=since, before=before, tokens=config.batch_tokens, seed=seed, priors=priors
-        )
+        return Sampler(store, windows, since=since, before=before, tokens=config.batch_tokens, seed=seed, priors=priors)
 
     train = sampler(config.since, config.before, config.train.seed)
     check = sampler(max(config.since, held), config.before, config.train.seed + 7919)
@@ -77,7 +75,9 @@ def load_encoder(path: Path) -> tuple[GamestateTransformer, str, date]:
     return encoder, fingerprint(mine), date.fromisoformat(config["facts"]["cutoff"])
 
 
-def finetune(config: FinetuneConfig, store: Store, encoder_run: Path, out: Path, progress: bool = True) -> dict[str, Any]:
+def finetune(
+    config: FinetuneConfig, store: Store, encoder_run: Path, out: Path, progress: bool = True
+) -> dict[str, Any]:
     """Fit a head (and the encoder, as the adaptation says) on a pre-trained encoder, or go on with the run in `out`."""
     encoder, name, cutoff = load_encoder(encoder_run)
     if cutoff > config.before:

@@ -68,9 +68,9 @@ def precision_for(config: TrainConfig) -> str:
         return config.precision
     if torch.cuda.is_available():
         return "bf16-mixed"
-    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() or getattr(
-        torch.cpu, "_is_amx_tile_supported", bool
-    )()
+    capable = (
+        getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() or getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+    )
     return "bf16-mixed" if capable else "32-true"
 
 
@@ -290,8 +290,8 @@ def _stop_request() -> Iterator[Callable[[], bool]]:
 
     previous: dict[int, Any] = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, on_signal)
+        for watched in (signal.SIGINT, signal.SIGTERM):
+            previous[watched] = signal.signal(watched, on_signal)
     except ValueError:  # not the main thread: leave signals to whoever runs us
         pass
     try:

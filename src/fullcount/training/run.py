@@ -1,10 +1,10 @@
 """A run directory: everything needed to know what was done, to go on with it and to refuse what does not fit.
 
-    config.json         resolved configuration
-    environment.json    versions, platform, data fingerprint, training cut-off
-    log.jsonl           one JSON object a line, always
-    checkpoint.safetensors   weights, optimiser moments and counters: the run's whole state
-    weights.safetensors      the trained weights (the best ones when early stopping watched)
+config.json         resolved configuration
+environment.json    versions, platform, data fingerprint, training cut-off
+log.jsonl           one JSON object a line, always
+checkpoint.safetensors   weights, optimiser moments and counters: the run's whole state
+weights.safetensors      the trained weights (the best ones when early stopping watched)
 """
 
 from __future__ import annotations

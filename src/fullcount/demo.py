@@ -1,0 +1,86 @@
+"""The demo: the whole path on a simulated league whose true talent is known."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+
+from fullcount.config import FinetuneConfig, PretrainConfig
+from fullcount.errors import FullcountError
+from fullcount.evaluation.backtest import backtest
+from fullcount.evaluation.cohorts import Cohort
+from fullcount.projection.contextual import Contextual
+from fullcount.projection.export import export
+from fullcount.projection.marcel import Marcel
+from fullcount.projection.system import League
+from fullcount.report.backtest import write_backtest
+from fullcount.simulated.league import simulate
+from fullcount.simulated.oracle import Oracle
+from fullcount.store import Store
+from fullcount.training.jobs import finetune, pretrain
+from fullcount.training.loop import TrainConfig
+
+SEASONS, TEAMS, GAMES = 7, 16, 70
+FIRST = 2001
+STATS = {
+    "hitters": ("K%", "BB%", "HR%", "OBP", "wOBA"),
+    "pitchers": ("K%", "BB%", "HR/9", "WHIP", "ERA"),
+}
+
+
+def run_demo(out: Path, seed: int, console: Console) -> pl.DataFrame:
+    """Simulate, pre-train, fit, project the last simulated season and judge it. Returns the table of results.
+
+    `out` gets a store, the runs, two CSVs of projections and one HTML page. A folder that is there and is not a
+    demo's is refused.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "store").exists():
+        raise FullcountError(f"{out}: not empty and not an earlier demo; choose another folder with --out")
+    shutil.rmtree(out, ignore_errors=True)
+    started = time.perf_counter()
+
+    def say(text: str) -> None:
+        console.print(f"[dim]{time.perf_counter() - started:5.0f} s[/dim]  {text}")
+
+    last = FIRST + SEASONS - 1
+    say(f"simulating {SEASONS} seasons of a league of {TEAMS} teams, {GAMES} games each")
+    league = simulate(seasons=SEASONS, teams=TEAMS, games_per_team=GAMES, seed=seed, first_season=FIRST)
+    store = Store.open_or_create(out / "store").add(league.tables, "simulated")
+    say(f"{store.rows:,} pitches in {out / 'store'}")
+
+    cutoff = date(last, 3, 1)
+    say(f"pre-training by masked gamestate on play before {cutoff}")
+    pretrain(
+        PretrainConfig(before=cutoff, train=TrainConfig(steps=DEMO_STEPS, lr=2e-3, seed=seed)), store, out / "encoder"
+    )
+    runs: dict[str, Path] = {}
+    for role in ("batter", "pitcher"):
+        say(f"fitting the {role} head on what players did next")
+        runs[role] = out / role
+        config = FinetuneConfig(role=role, before=cutoff, since=date(FIRST, 6, 1))
+        finetune(config, store, out / "encoder", runs[role])
+
+    say(f"projecting {last} and judging it")
+    contextual = Contextual(store, runs["batter"], runs["pitcher"])
+    known = League.of(store)
+    hitters, pitchers = export(contextual.project(cutoff, known), out, store.table("players"))
+    result = backtest(
+        [Marcel(), contextual, Oracle(league.true_rates)],
+        known,
+        [last],
+        cohorts=[Cohort("regulars", actual={"hitters": 100.0, "pitchers": 25.0})],
+        stats=STATS,  # type: ignore[arg-type]
+        rate_floor={"hitters": 0.0, "pitchers": 0.0},
+    )
+    written = write_backtest(result, out, console, title="fullcount demo: a simulated league")
+    for path in (hitters, pitchers, *written):
+        say(f"wrote {path}")
+    return result.table
+
+
+DEMO_STEPS = 220
