@@ -103,7 +103,7 @@ def test_the_linear_head_starts_at_the_mean_and_is_least_squares():
     torch.testing.assert_close(expected[:, :7], rates.mean(0).expand(40, 7))
     losses = linear.loss(torch.zeros(40, 4), t)
     # Standardised targets about their mean: (n - 1) / n each; the three extras are constant.
-    assert float(losses.sums["squared"]) == pytest.approx(7 * 39, rel=1e-3)
+    assert losses.sums["squared"].item() == pytest.approx(7 * 39, rel=1e-3)
 
 
 # -------------------------------------------------------------------------------------------------------- pooling
@@ -222,12 +222,12 @@ def test_what_a_sample_knows_does_not_change_with_the_game_or_what_comes_after(s
             pl.when(late).then(pl.lit(v)).otherwise(pl.col(c)).cast(frame.schema[c]).alias(c) for c, v in values.items()
         )
 
-    t = sim_league.tables
+    t, hits = sim_league.tables, {"H": 4, "2B": 0, "3B": 0}
     spoiled = replace(
         t,
         pitches=spoil(t.pitches, call="in_play", event="home_run", release_speed=50.0, runs=4),
-        batting_games=spoil(t.batting_games, HR=4, SO=0, BB=0, R=4, RBI=9),
-        pitching_games=spoil(t.pitching_games, HR=4, SO=0, BB=0, ER=9, outs=1),
+        batting_games=spoil(t.batting_games, **hits, HR=4, SO=0, BB=0, R=4, RBI=9),
+        pitching_games=spoil(t.pitching_games, **hits, HR=4, SO=0, BB=0, ER=9, outs=1),
     )
     other = Store.open_or_create(tmp_path).add(spoiled, "spoiled")
     torch.manual_seed(0)
