@@ -197,7 +197,8 @@ def encode_delta(
     count = np.select([ends_pa, d_balls > 0, d_strikes > 0], [3, 0, 1], default=2)
     outs = np.where(ends_half, 3, np.clip(d_outs, 0, 3))
     move = [(((bases_after >> b) & 1) - ((bases_before >> b) & 1) + 1) for b in range(3)]
-    return _DELTA_TABLE[count, outs, np.clip(runs, 0, 4), move[0], move[1], move[2]]
+    ids: NDArray[np.int16] = _DELTA_TABLE[count, outs, np.clip(runs, 0, 4), move[0], move[1], move[2]]
+    return ids
 
 
 # --------------------------------------------------------------------------------------------------------- fields

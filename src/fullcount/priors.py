@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -187,7 +188,7 @@ def _log_ratio(rate: Float, league: Float) -> Float:
     return np.asarray(np.clip(3 * np.log((rate + tiny) / (league + tiny)), -6, 6))
 
 
-def _pack(players: NDArray[np.int64], days: NDArray[np.int64]) -> NDArray[np.int64]:
+def _pack(players: NDArray[np.integer[Any]], days: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return (players << 24) + days - _NO_DAY
 
 

@@ -348,7 +348,7 @@ def _encode(pitches: pl.DataFrame, open_vocabularies: dict[str, list[str]]) -> t
 
     def step(name: str) -> NDArray[np.int64]:
         values = pitches[name].to_numpy().astype(np.int64)
-        return np.append(values[1:], 0) - values
+        return np.asarray(np.append(values[1:], 0) - values, dtype=np.int64)
 
     delta = encode_delta(
         last_of_pa,

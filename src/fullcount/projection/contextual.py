@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from fullcount.adaptation.performance import PerformanceTask, SampleSource
 from fullcount.adaptation.samples import Samples, known
@@ -69,7 +70,7 @@ class Contextual:
         spoke = pl.when(pl.col(names[0]).is_null()).then(pl.lit(self.playing_time.name)).otherwise(pl.lit(self.name))
         return pl.concat([base, table], how="horizontal").with_columns(spoke.alias("system"))
 
-    def rates(self, role: PlayerRole, players: np.ndarray, as_of: date) -> np.ndarray:  # type: ignore[type-arg]
+    def rates(self, role: PlayerRole, players: NDArray[np.int64], as_of: date) -> NDArray[np.float64]:
         """[m, 7 + extras] expected rates per plate appearance (batter faced); NaN rows for players it does not know."""
         width = len(OUTCOMES) - 1 + len(EXTRAS[role])
         out = np.full((len(players), width), np.nan)

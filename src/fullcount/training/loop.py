@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from math import cos, isfinite, pi
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -153,11 +153,11 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * learning_rate_factor(step, config)
             losses: Losses = wrapped(batch)
-            counts = {n: fabric.all_reduce(c.float(), reduce_op="sum") for n, c in losses.counts.items()}
+            counts = {n: _sum(fabric, c.float()) for n, c in losses.counts.items()}
             # Processes average their gradients; each loss must be divided by the number of targets of all of them.
             total = torch.stack(
                 [
-                    losses.weights[n] * s * fabric.world_size / counts[n].clamp(min=1)  # type: ignore[union-attr]
+                    losses.weights[n] * s * fabric.world_size / counts[n].clamp(min=1)
                     for n, s in losses.sums.items()
                 ]
             ).sum()
@@ -169,14 +169,11 @@ def fit(
             wrapped_optimizer.step()
             wrapped_optimizer.zero_grad(set_to_none=True)
             state.step += 1
-            state.meta["tokens"] += int(fabric.all_reduce(torch.tensor(float(batch.tokens)), reduce_op="sum"))  # type: ignore[arg-type]
+            state.meta["tokens"] += int(_sum(fabric, torch.tensor(float(batch.tokens))))
             advance(losses.means(), state.meta["tokens"] / max(elapsed(), 1e-9))
             last = state.step == config.steps
             if state.step % config.log_every == 0 or last:
-                means = {
-                    n: float(fabric.all_reduce(s.detach(), reduce_op="sum") / counts[n].clamp(min=1))  # type: ignore[operator,union-attr]
-                    for n, s in losses.sums.items()
-                }
+                means = {n: float(_sum(fabric, s.detach()) / counts[n].clamp(min=1)) for n, s in losses.sums.items()}
                 record = {
                     "step": state.step,
                     "tokens": state.meta["tokens"],
@@ -196,7 +193,7 @@ def fit(
                 if fabric.is_global_zero:
                     run.log({"step": state.step, **{f"validation/{n}": v for n, v in figures.items()}})
                     _board(board, {"step": state.step, **{f"validation/{n}": v for n, v in figures.items()}})
-            interrupted = bool(fabric.all_reduce(torch.tensor(float(stop())), reduce_op="sum"))
+            interrupted = bool(_sum(fabric, torch.tensor(float(stop()))))
             if state.step % config.checkpoint_every == 0 or last or interrupted or state.meta["stopped_early"]:
                 state.meta["seconds"] = elapsed()
                 if fabric.is_global_zero:
@@ -239,9 +236,9 @@ class _State:
 
     def save(self) -> None:
         tensors = {f"weights/{n}": t for n, t in self._trained().items()}
-        for parameter, moments in self.optimizer.state.items():
-            for key, value in moments.items():
-                tensors[f"optimizer/{key}/{self._names[parameter]}"] = value
+        for parameter, name in self._names.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer/{key}/{name}"] = value
         tensors |= {f"best/{n}": t for n, t in self.best.items()}
         self.run.save(self.run.checkpoint, tensors, {**self.meta, "step": self.step})
 
@@ -271,6 +268,11 @@ class _State:
 
     def final_weights(self) -> dict[str, Tensor]:
         return self.best or self._trained()
+
+
+def _sum(fabric: Fabric, value: Tensor) -> Tensor:
+    """Sum over processes."""
+    return cast(Tensor, fabric.all_reduce(value, reduce_op="sum"))
 
 
 def _under_torchrun() -> bool:
