@@ -328,7 +328,8 @@ def fitted(sim_store, uninterrupted, tmp_path_factory) -> Path:
 
 
 def test_a_frozen_encoder_stays_bit_for_bit(uninterrupted, fitted):
-    task, _, cutoff = load_task(fitted)
+    loaded = load_task(fitted)
+    task, cutoff = loaded.task, loaded.cutoff
     encoder, _, _ = load_encoder(uninterrupted)
     assert identical(task.encoder.state_dict(), encoder.state_dict())
     assert cutoff == date(2004, 1, 1)
@@ -342,7 +343,7 @@ def test_a_fitted_run_holds_only_what_was_added(fitted):
 
 def test_a_full_fit_moves_and_keeps_the_encoder(sim_store, uninterrupted, tmp_path):
     finetune(fitting(adaptation="full"), sim_store, uninterrupted, tmp_path / "full", progress=False)
-    task, _, _ = load_task(tmp_path / "full")
+    task = load_task(tmp_path / "full").task
     encoder, _, _ = load_encoder(uninterrupted)
     assert not identical(task.encoder.state_dict(), encoder.state_dict())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -190,16 +191,54 @@ class PerformanceTask(Objective):
         return {n: t for n, t in self.state_dict().items() if n not in frozen}
 
 
+class EmbeddingCache:
+    """Single-game embeddings of one frozen encoder and role on disk, so that each game is encoded once and kept.
+
+    `PATH.f16` holds a row for every appearance of the role, `PATH.known` says which rows are filled. A path belongs to
+    one encoder and one state of the store: name it after their fingerprints.
+    """
+
+    def __init__(self, path: Path, encoder: GamestateTransformer, history: History, priors: Priors | None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.encoder, self.history, self.priors = encoder, history, priors
+        rows = len(history.store.appearances(history.window.role))
+        shape = (rows, encoder.config.d_model)
+        self._vectors = self._open(path.with_suffix(".f16"), np.float16, shape)
+        self._known = self._open(path.with_suffix(".known"), np.bool_, (rows,))
+
+    @staticmethod
+    def _open(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+        array: NDArray[Any] = np.memmap(path, dtype, "r+" if path.exists() else "w+", shape=shape)
+        return array
+
+    def __call__(self, positions: Int, progress: bool = True) -> NDArray[np.float16]:
+        """Embeddings [k, d_model] of `positions` of the history; those not known yet are computed and kept."""
+        wanted = self.history.index[positions]
+        missing = positions[~self._known[wanted]]
+        if len(missing):
+            rows = self.history.index[missing]
+            self._vectors[rows] = embed(self.encoder, self.history, missing, self.priors, progress=progress)
+            self._known[rows] = True
+        return np.asarray(self._vectors[wanted])
+
+
 class SampleSource:
     """Stateless batches of samples, and evaluation over all of them.
 
-    With a frozen encoder each game of any window is encoded once, here, and representations are kept.
+    With a frozen encoder each game of any window is encoded once, here or in the `cache`, and representations are kept.
     """
 
     def __init__(
-        self, task: PerformanceTask, history: History, priors: Priors, samples: Samples, progress: bool = True
+        self,
+        task: PerformanceTask,
+        history: History,
+        priors: Priors,
+        samples: Samples,
+        cache: EmbeddingCache | None = None,
+        progress: bool = True,
     ) -> None:
         self.task, self.history, self.priors, self.samples = task, history, priors, samples
+        self._cache = cache
         self._ready: Tensor | None = self._representations(progress) if task.frozen else None
 
     def _games(self, first: Int, stop: Int) -> tuple[Int, Tensor, Tensor, Tensor]:
@@ -216,7 +255,10 @@ class SampleSource:
         used = np.zeros(len(self.history.index), dtype=bool)
         used[ranges(s.first, s.stop - s.first)] = True
         positions = np.flatnonzero(used)
-        vectors = embed(self.task.encoder, self.history, positions, self.priors, progress=progress)
+        if self._cache is not None:
+            vectors = self._cache(positions, progress)
+        else:
+            vectors = embed(self.task.encoder, self.history, positions, self.priors, progress=progress)
         where = np.zeros(len(used), dtype=np.int64)
         where[positions] = np.arange(len(positions))
         parts = []

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fullcount.adaptation.performance import PerformanceTask, SampleSource
+from fullcount.adaptation.performance import EmbeddingCache, PerformanceTask, SampleSource
 from fullcount.adaptation.samples import Samples, known
 from fullcount.errors import FullcountError
 from fullcount.fields import OUTCOMES
@@ -41,16 +41,18 @@ class Contextual:
 
     def __post_init__(self) -> None:
         self._priors = Priors(self.store)
-        self._tasks: dict[PlayerRole, tuple[PerformanceTask, History]] = {}
+        self._tasks: dict[PlayerRole, tuple[PerformanceTask, History, EmbeddingCache | None]] = {}
         self._cutoff: date = date.min
         for role, path in (("batter", self.batter), ("pitcher", self.pitcher)):
             if path is None:
                 continue
-            task, config, cutoff = load_task(path)
+            fitted = load_task(path)
+            config = fitted.config
             if config.role != role or config.grain != "season":
                 raise FullcountError(f"{path}: fitted for {config.role}s at {config.grain} grain, not {role}s' seasons")
-            self._tasks[config.role] = task, History(self.store, config.history_window())
-            self._cutoff = max(self._cutoff, cutoff)
+            history = History(self.store, config.history_window())
+            self._tasks[config.role] = fitted.task, history, fitted.cache(history, self._priors)
+            self._cutoff = max(self._cutoff, fitted.cutoff)
 
     def project(self, as_of: date, league: League) -> Projection:
         """Projection of `target_season(as_of)`. FullcountError before the cut-off date of what it was trained on."""
@@ -76,7 +78,7 @@ class Contextual:
         out = np.full((len(players), width), np.nan)
         if role not in self._tasks:
             return out
-        task, history = self._tasks[role]
+        task, history, cache = self._tasks[role]
         day = np.full(len(players), day_number(as_of))
         first, stop = history.before(players, day)
         recent = (stop > first) & (day - history.days[np.maximum(stop - 1, 0)] <= STALE)
@@ -94,7 +96,7 @@ class Contextual:
             stop=stop[chosen],
             targets=known(self._priors, role, players[chosen], day[chosen]),
         )
-        out[chosen] = SampleSource(task, history, self._priors, asked, progress=False).expected()
+        out[chosen] = SampleSource(task, history, self._priors, asked, cache, progress=False).expected()
         return out
 
 

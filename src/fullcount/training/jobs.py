@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from fullcount.adaptation.methods import ADAPTATIONS
-from fullcount.adaptation.performance import PerformanceTask, SampleSource
+from fullcount.adaptation.performance import EmbeddingCache, PerformanceTask, SampleSource
 from fullcount.adaptation.samples import samples
 from fullcount.batches import Sampler
 from fullcount.config import FinetuneConfig, PretrainConfig
@@ -105,8 +106,9 @@ def finetune(
         days = everything.day
         start = (split - date(1970, 1, 1)).days if split else int(sorted(days)[int(0.9 * len(days))])
         held = days >= start
-    train = SampleSource(task, history, priors, everything.pick(~held), progress)
-    check = SampleSource(task, history, priors, everything.pick(held), progress)
+    cache = embedding_cache(encoder_run, name, task, history, priors)
+    train = SampleSource(task, history, priors, everything.pick(~held), cache, progress)
+    check = SampleSource(task, history, priors, everything.pick(held), cache, progress)
     if not run.checkpoint.exists():
         train.scale()
     summary = fit(
@@ -140,8 +142,33 @@ def build_task(config: FinetuneConfig, encoder: GamestateTransformer) -> Perform
     )
 
 
-def load_task(path: Path) -> tuple[PerformanceTask, FinetuneConfig, date]:
-    """A fitted task with its configuration and the later of its cut-off dates.
+def embedding_cache(
+    encoder_run: Path, name: str, task: PerformanceTask, history: History, priors: Priors
+) -> EmbeddingCache | None:
+    """The embeddings kept beside a frozen encoder (`name`: its fingerprint) for the store as it is now."""
+    if not task.frozen:
+        return None
+    path = encoder_run / "embeddings" / f"{name}-{history.store.fingerprint()}-{history.window.role}"
+    return EmbeddingCache(path, task.encoder, history, priors)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted task, its configuration, the later of its cut-off dates, its encoder's run and fingerprint."""
+
+    task: PerformanceTask
+    config: FinetuneConfig
+    cutoff: date
+    encoder_run: Path
+    encoder: str
+
+    def cache(self, history: History, priors: Priors) -> EmbeddingCache | None:
+        """Where its game embeddings are kept."""
+        return embedding_cache(self.encoder_run, self.encoder, self.task, history, priors)
+
+
+def load_task(path: Path) -> Fitted:
+    """The fitted task of a run.
 
     Raises:
         FullcountError: the encoder run is gone or holds another encoder than the one fitted on.
@@ -159,4 +186,4 @@ def load_task(path: Path) -> tuple[PerformanceTask, FinetuneConfig, date]:
     task = build_task(config, encoder)
     tensors, _ = run.load(run.weights)
     task.load_state_dict(tensors, strict=False)
-    return task.eval(), config, max(config.before, cutoff)
+    return Fitted(task.eval(), config, max(config.before, cutoff), Path(facts["encoder_run"]), name)
