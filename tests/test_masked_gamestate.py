@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 import torch
 
-from fullcount.batches import EVENT, SEPARATOR, Batch, Sampler
+from fullcount.batches import EVENT, SEPARATOR, Sampler
 from fullcount.fields import FIELDS, Role
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
 from fullcount.objectives.base import COLUMN, generator_of, hide
