@@ -44,6 +44,8 @@ def targets(prior: Tensor, counts: Tensor | None = None, opponent: Tensor | None
         league=league,
         prior_extras=torch.full((m, 3), 0.1),
         prior_exposure=torch.linspace(3, 5, m),
+        league_extras=torch.full((m, 3), 0.08),
+        league_exposure=torch.full((m,), 4.0),
         features=torch.zeros(m, Priors.WIDTH),
     )
 

@@ -68,7 +68,7 @@ class FinetuneConfig(Base):
     before: date  # the training cut-off: every target had happened before it
     since: date = date(1990, 1, 1)
     validate_since: date | None = None  # targets from here on choose when to stop; default: the last tenth of the time
-    batch_samples: int = Field(256, gt=0)
+    batch_samples: int | None = Field(None, gt=0)  # default: 256, or 16 when games are encoded in the loop
     train: TrainConfig = TrainConfig(
         steps=3000, lr=1e-3, weight_decay=0.1, monitor="total", validate_every=100, patience=8, precision="32-true"
     )
@@ -79,11 +79,15 @@ class FinetuneConfig(Base):
             raise ValueError(f"adaptation: choose one of {', '.join(ADAPTATIONS)}")
         return self
 
+    def samples_per_batch(self) -> int:
+        """The configured number, or what a step can carry: a trained encoder reads every game of every window."""
+        return self.batch_samples or (256 if self.adaptation == "linear" else 16)
+
     def history_window(self) -> Window:
-        """The configured window, or by role: one to two seasons for the season grain, asymmetric for games."""
+        """The configured window, or by role: two seasons where games are encoded once, else the role's last games."""
         if self.window is not None:
             return self.window.window(self.role)
-        if self.grain == "game":
+        if self.grain == "game" or self.adaptation != "linear":
             return Window(self.role)
         return Window(self.role, games=320 if self.role == "batter" else 130, events=16384)
 

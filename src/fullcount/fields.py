@@ -218,7 +218,9 @@ FIELDS: tuple[Field, ...] = (
     Field("throws", S, ("L", "R"), dynamic=True),
     Field("inning", S, _span(1, 12), dynamic=True),  # 12: twelfth or later
     Field("top", S, ("0", "1")),  # 1: visitors bat
-    Field("times_through", S, _span(1, 4), dynamic=True),  # the pitcher's time through the order in this game, 4: fourth or later
+    Field(
+        "times_through", S, _span(1, 4), dynamic=True
+    ),  # the pitcher's time through the order in this game, 4: fourth or later
     Field("score_diff", S, _span(-8, 8), dynamic=True),  # batting minus fielding, clipped at 8
     Field("outs", S, _span(0, 2), dynamic=True),
     Field("bases", S, BASES, dynamic=True),

@@ -23,7 +23,8 @@ class Targets:
     Attributes:
         counts: [B, 8] outcomes that happened. extras: [B, E]. exposure: [B] plate appearances (batters faced).
         prior: [B, 8] the player's own shrunken outcome mix. opponent, league: [B, 8] mixes of whom he meets and of
-            everybody. prior_extras: [B, E] per exposure. prior_exposure: [B] expected exposure (game grain).
+            everybody. prior_extras, league_extras: [B, E] per exposure. prior_exposure, league_exposure: [B] expected
+        exposure a game (game grain).
         features: [B, P] the prior as a network reads it.
     """
 
@@ -35,6 +36,8 @@ class Targets:
     league: Tensor
     prior_extras: Tensor
     prior_exposure: Tensor
+    league_extras: Tensor
+    league_exposure: Tensor
     features: Tensor
 
     def to(self, device: torch.device) -> Targets:
@@ -79,9 +82,8 @@ class CountHead(nn.Module):
         shift = self.out(x).float()
         base = log5(t.prior if self.use_prior else t.league, t.opponent if self.use_opponent else t.league, t.league)
         mix = (base + F.pad(shift[:, : self.named], (1, 0))).log_softmax(-1)
-        prior_extras = t.prior_extras if self.use_prior else t.prior_extras.mean(dim=0, keepdim=True)
-        extras = (prior_extras + 1e-6).log() + shift[:, self.named : -1]
-        exposure = (t.prior_exposure + 1e-6).log() + shift[:, -1]
+        extras = ((t.prior_extras if self.use_prior else t.league_extras) + 1e-6).log() + shift[:, self.named : -1]
+        exposure = ((t.prior_exposure if self.use_prior else t.league_exposure) + 1e-6).log() + shift[:, -1]
         return mix, extras, exposure
 
     def loss(self, representation: Tensor, t: Targets) -> Losses:

@@ -107,7 +107,8 @@ def known(
 ) -> Targets:
     """What priors say of `player` [m] on `day` [m], with outcomes from `lines` (zero where there are none yet)."""
     m = len(player)
-    league = priors.league(role, day)[:, : len(OUTCOMES) - 1]
+    rates = priors.league(role, day)
+    league = rates[:, : len(OUTCOMES) - 1]
     league = np.concatenate([1 - league.sum(axis=1, keepdims=True), league], axis=1)
     counts = np.zeros((m, len(OUTCOMES)))
     extras, exposure = np.zeros((m, len(EXTRAS[role]))), np.zeros(m)
@@ -125,6 +126,8 @@ def known(
         "league": league,
         "prior_extras": priors.extras(role, player, day),
         "prior_exposure": priors.exposure(role, player, day),
+        "league_extras": rates[:, len(Priors.COLUMNS) :],
+        "league_exposure": 1 / np.maximum(rates[:, Priors.COLUMNS.index("games")], 1e-6),
         "features": priors.features(role, player, day),
     }
     return Targets(**{n: torch.from_numpy(np.asarray(a, dtype=np.float32)) for n, a in arrays.items()})

@@ -29,11 +29,6 @@ from fullcount.windows import History
 
 def pretrain(config: PretrainConfig, store: Store, out: Path, progress: bool = True) -> dict[str, Any]:
     """Pre-train an encoder, or go on with the run in `out`. Returns the summary of `loop.fit`."""
-    run = Run(out)
-    run.begin(
-        {"job": "pretrain", **config.model_dump(mode="json")},
-        {"data": store.fingerprint(), "cutoff": config.before.isoformat()},
-    )
     torch.manual_seed(config.train.seed)
     task = MaskedGamestate(GamestateTransformer(config.encoder), config.mask_rate)
     priors = Priors(store) if config.encoder.use_prior else None
@@ -41,13 +36,18 @@ def pretrain(config: PretrainConfig, store: Store, out: Path, progress: bool = T
     played = store.games.filter(pl.col("date") < config.before)["date"].max()
     if played is None:
         raise FullcountError(f"the store has no game before {config.before}: ingest earlier seasons")
-    held = cast(date, played) - timedelta(days=60)  # validation: windows drawn anew from the last two months of play
+    held = cast(date, played) - timedelta(days=60)  # the last two months of play are kept for validation
 
     def sampler(since: date, before: date, seed: int) -> Sampler:
         return Sampler(store, windows, since=since, before=before, tokens=config.batch_tokens, seed=seed, priors=priors)
 
-    train = sampler(config.since, config.before, config.train.seed)
-    check = sampler(max(config.since, held), config.before, config.train.seed + 7919)
+    train = sampler(config.since, held, config.train.seed)
+    check = sampler(held, config.before, config.train.seed + 7919)
+    run = Run(out)
+    run.begin(
+        {"job": "pretrain", **config.model_dump(mode="json")},
+        {"data": store.fingerprint(), "cutoff": config.before.isoformat()},
+    )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @torch.no_grad()
@@ -83,16 +83,6 @@ def finetune(
     encoder, name, cutoff = load_encoder(encoder_run)
     if cutoff > config.before:
         raise FullcountError(f"{encoder_run}: the encoder has seen play up to {cutoff}, after before = {config.before}")
-    run = Run(out)
-    run.begin(
-        {"job": "finetune", **config.model_dump(mode="json")},
-        {
-            "data": store.fingerprint(),
-            "cutoff": config.before.isoformat(),
-            "encoder": name,
-            "encoder_run": str(encoder_run),
-        },
-    )
     torch.manual_seed(config.train.seed)
     priors = Priors(store)
     history = History(store, config.history_window())
@@ -106,6 +96,16 @@ def finetune(
         days = everything.day
         start = (split - date(1970, 1, 1)).days if split else int(sorted(days)[int(0.9 * len(days))])
         held = days >= start
+    run = Run(out)  # begun only now, so that a configuration that does not fit the data leaves no run behind
+    run.begin(
+        {"job": "finetune", **config.model_dump(mode="json")},
+        {
+            "data": store.fingerprint(),
+            "cutoff": config.before.isoformat(),
+            "encoder": name,
+            "encoder_run": str(encoder_run),
+        },
+    )
     cache = embedding_cache(encoder_run, name, task, history, priors)
     train = SampleSource(task, history, priors, everything.pick(~held), cache, progress)
     check = SampleSource(task, history, priors, everything.pick(held), cache, progress)
@@ -113,7 +113,7 @@ def finetune(
         train.scale()
     summary = fit(
         task,
-        train.sampler(config.batch_samples, config.train.seed),
+        train.sampler(config.samples_per_batch(), config.train.seed),
         config.train,
         run,
         lambda module: check.losses(),

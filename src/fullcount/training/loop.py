@@ -156,10 +156,7 @@ def fit(
             counts = {n: _sum(fabric, c.float()) for n, c in losses.counts.items()}
             # Processes average their gradients; each loss must be divided by the number of targets of all of them.
             total = torch.stack(
-                [
-                    losses.weights[n] * s * fabric.world_size / counts[n].clamp(min=1)
-                    for n, s in losses.sums.items()
-                ]
+                [losses.weights[n] * s * fabric.world_size / counts[n].clamp(min=1) for n, s in losses.sums.items()]
             ).sum()
             fabric.backward(total)
             norm = torch.nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], config.clip)
@@ -227,7 +224,7 @@ class _State:
         if config.monitor not in figures:
             raise FullcountError(f"monitor {config.monitor!r} is not validated; choose one of {', '.join(figures)}")
         value = figures[config.monitor]
-        if self.meta["best"] is None or value < self.meta["best"]:
+        if isfinite(value) and (self.meta["best"] is None or value < self.meta["best"]):
             self.meta |= {"best": value, "bad": 0}
             self.best = {n: t.detach().to("cpu", copy=True) for n, t in self._trained().items()}
         else:
@@ -272,7 +269,7 @@ class _State:
 
 def _sum(fabric: Fabric, value: Tensor) -> Tensor:
     """Sum over processes."""
-    return cast(Tensor, fabric.all_reduce(value, reduce_op="sum"))
+    return cast(Tensor, fabric.all_reduce(value.clone(), reduce_op="sum"))  # it reduces in place
 
 
 def _under_torchrun() -> bool:
