@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 

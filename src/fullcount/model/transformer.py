@@ -85,7 +85,7 @@ class Attention(nn.Module):
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
-    """Fused attention. On a CPU in float32: its backward pass in bfloat16 took 1.7 times as long (benchmarks/train.py)."""
+    """Fused attention. On a CPU in float32, whose backward pass is the faster one there."""
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
     with torch.autocast("cpu", enabled=False):
