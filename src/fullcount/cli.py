@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sys
-from datetime import date
+from datetime import MAXYEAR, date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +11,32 @@ import polars as pl
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperGroup
 
 from fullcount.errors import FullcountError
 
+
+class _Commands(TyperGroup):
+    """What a command raises becomes one sentence and an exit code: 2 on bad use or bad input, 130 on Ctrl-C.
+
+    Here and not around `app()`, because Typer itself turns Ctrl-C into an exit that says nothing.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FullcountError as error:
+            Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt as stop:
+            Console(stderr=True).print(str(stop) or "stopped", highlight=False, markup=False, soft_wrap=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Contextual embeddings of baseball events, and the player projections made from them.\n\n"
@@ -64,7 +84,7 @@ def ingest(
     if source == "statcast":
         options = {"postseason": postseason}
     filled = INGEST[source](Store.open_or_create(store), paths, **options)
-    console.print(f"{store}: {filled.rows:,} pitches, {filled.games.height:,} games")
+    _say(f"{store}: {filled.rows:,} pitches, {filled.games.height:,} games")
 
 
 store_commands = typer.Typer(no_args_is_help=True, help="Look at a store.")
@@ -82,7 +102,7 @@ def store_info(
     opened = Store.open(store)
     if verify:
         opened.verify()
-    table = Table(title=f"{store}: {opened.rows:,} pitch rows, format 1, data {opened.fingerprint()}")
+    table = Table(title=f"{escape(str(store))}: {opened.rows:,} pitch rows, format 1, data {opened.fingerprint()}")
     names = ("league", "season", "type", "games", "plate appearances", "batting lines", "pitching lines")
     for name in names:
         table.add_column(name, justify="left" if name in ("league", "type") else "right")
@@ -94,7 +114,7 @@ def store_info(
         table.add_row(*(f"{v:,}" if isinstance(v, int) and i > 2 else str(v or "") for i, v in enumerate(row)))
     console.print(table)
     for part in opened.parts:
-        console.print(f"  {part['name']}: rows {part['rows'][0]:,} to {part['rows'][1]:,}")
+        _say(f"  {part['name']}: rows {part['rows'][0]:,} to {part['rows'][1]:,}")
 
 
 @app.command()
@@ -144,7 +164,7 @@ def embed(
     table = embedding_table(Store.open(store), encoder, role, _date(since), _date(before))
     out.parent.mkdir(parents=True, exist_ok=True)
     table.write_parquet(out)
-    console.print(f"{out}: {table.height:,} embeddings of width {len(table['embedding'][0]) if table.height else 0}")
+    _say(f"{out}: {table.height:,} embeddings of width {len(table['embedding'][0]) if table.height else 0}")
 
 
 SystemOption = Annotated[
@@ -172,11 +192,11 @@ def project(
 
     opened = Store.open(store)
     league = League.of(opened)
-    projection = make_system(system, opened).project(date(season, 3, 1), league)
+    projection = make_system(system, opened).project(date(_year(season), 3, 1), league)
+    if not projection.hitters.height + projection.pitchers.height:
+        raise FullcountError(f"{system} projects nobody for {season}: the store has no season shortly before it")
     hitters, pitchers = export(projection, out, opened.table("players"))
-    console.print(
-        f"wrote {hitters} ({projection.hitters.height:,} players) and {pitchers} ({projection.pitchers.height:,})"
-    )
+    _say(f"wrote {hitters} ({projection.hitters.height:,} players) and {pitchers} ({projection.pitchers.height:,})")
     _notice(opened)
 
 
@@ -207,7 +227,7 @@ def backtest(
         playing_time="reference" if shared_playing_time else "own",
     )
     for path in write_backtest(result, out, console, retrosheet=_uses_retrosheet(opened)):
-        console.print(f"wrote {path}")
+        _say(f"wrote {path}")
     _notice(opened)
 
 
@@ -222,12 +242,28 @@ def demo(
     run_demo(out, seed, console)
 
 
+def _say(text: str) -> None:
+    """One line, as it is: a path may hold brackets, and a pipe wants no line broken at 80 columns."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def _seasons(text: str) -> list[int]:
+    wrong = FullcountError(f"seasons {text!r}: write 2021-2024 or 2019,2021")
     try:
         first, dash, last = text.partition("-")
-        return list(range(int(first), int(last) + 1)) if dash else [int(s) for s in text.split(",")]
+        found = list(range(_year(first), _year(last) + 1)) if dash else [_year(s) for s in text.split(",")]
     except ValueError:
-        raise FullcountError(f"seasons {text!r}: write 2021-2024 or 2019,2021") from None
+        raise wrong from None
+    if not found:
+        raise wrong
+    return found
+
+
+def _year(text: str | int) -> int:
+    year = int(text)
+    if not 1 <= year <= MAXYEAR:
+        raise FullcountError(f"season {year}: no such year")
+    return year
 
 
 def _date(text: str) -> date:
@@ -250,20 +286,13 @@ def _notice(store: Any) -> None:
 
 def _print_summary(summary: dict[str, Any], out: Path) -> None:
     shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in summary.items() if v is not None}
-    console.print(f"{out}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
+    _say(f"{out}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
 
 
 def main() -> None:
-    """Entry point: exit code 2 and one sentence on bad use, 130 on Ctrl-C."""
+    """Entry point: exit code 2 and one sentence on bad use, 130 on Ctrl-C (see `_Commands`)."""
     pl.Config.set_tbl_hide_dataframe_shape(True)
-    try:
-        app(standalone_mode=True)
-    except FullcountError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, markup=True)
-        sys.exit(2)
-    except KeyboardInterrupt as stop:
-        Console(stderr=True).print(str(stop) or "stopped", highlight=False)
-        sys.exit(130)
+    app()
 
 
 if __name__ == "__main__":

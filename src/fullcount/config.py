@@ -63,6 +63,7 @@ class FinetuneConfig(Base):
     head: HeadName = "anchored"
     use_prior: bool = True
     use_opponent: bool = True
+    use_embedding: bool = True
     half_lives: tuple[float, ...] = (60.0, 500.0)
     window: WindowConfig | None = None
     before: date  # the training cut-off: every target had happened before it

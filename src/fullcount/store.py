@@ -201,7 +201,7 @@ class Store:
         if name not in _SMALL:
             raise FullcountError(f"no table {name!r}; choose one of {', '.join(_SMALL)}")
         file = self._manifest.tables.get(name)
-        return pl.read_parquet(self._there(self.root / "tables" / file)) if file else pl.DataFrame(schema=SCHEMAS[name])
+        return _read(self._there(self.root / "tables" / file)) if file else pl.DataFrame(schema=SCHEMAS[name])
 
     def season(self, season: int) -> Tables:
         """Everything of one season as canonical tables (season lines and players left out)."""
@@ -214,7 +214,7 @@ class Store:
         for part in reversed(self.parts):  # the newest rows of a game are the ones that count
             if season in part["seasons"] and games.height:
                 path = self.root / "tables" / part["file"]
-                pitches.append(pl.read_parquet(path).join(games, on="game_id", how="semi"))
+                pitches.append(_read(path).join(games, on="game_id", how="semi"))
                 games = games.join(pitches[-1].select("game_id"), on="game_id", how="anti")
         if pitches:
             found["pitches"] = pl.concat(pitches).sort("date", "game_id", "pa_number", "pitch_number")
@@ -255,7 +255,7 @@ class Store:
         new = _Manifest(**json.loads(json.dumps(old.__dict__)))
         new.generation += 1
         new.tables.update(self._write_tables(tables, new.generation))
-        games = pl.read_parquet(self.root / "tables" / new.tables["games"]) if "games" in new.tables else self.games
+        games = _read(self.root / "tables" / new.tables["games"]) if "games" in new.tables else self.games
         runs = dict(self.runs)
         pitches = tables.pitches.sort("date", "game_id", "pa_number", "pitch_number")
         if pitches.height:
@@ -304,6 +304,10 @@ class Store:
         for path in (self.root / "index").iterdir():
             if path.name != str(manifest.generation):
                 shutil.rmtree(path)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    return pl.read_parquet(path, glob=False)  # a folder may be called `[x]`
 
 
 @contextmanager

@@ -115,6 +115,7 @@ class PerformanceTask(Objective):
         role, grain: whose performance, over the next game or the next season.
         head: "anchored" (default) or "linear" (the reference).
         half_lives: days; see `pool`.
+        use_embedding: off: the head reads the prior's features alone (what do the pitches add?).
     """
 
     center: Tensor
@@ -131,8 +132,10 @@ class PerformanceTask(Objective):
         half_lives: tuple[float, ...] = (60.0, 500.0),
         use_prior: bool = True,
         use_opponent: bool = True,
+        use_embedding: bool = True,
     ) -> None:
         super().__init__()
+        self.use_embedding = use_embedding
         self.encoder, self.adaptation = adaptation.apply(encoder), adaptation
         self.role, self.grain, self.half_lives = role, grain, half_lives
         width, extras = encoder.config.d_model * len(half_lives), len(EXTRAS[role])
@@ -161,6 +164,8 @@ class PerformanceTask(Objective):
     def represent(self, batch: SampleBatch) -> Tensor:
         """[B, width] standardised representations."""
         raw = batch.representation
+        if not self.use_embedding:
+            return self.center.new_zeros(len(batch.targets.exposure), len(self.center))
         if raw is None:
             assert batch.games is not None
             vectors = game_embeddings(self.encoder, batch.games).float()

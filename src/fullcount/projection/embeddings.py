@@ -37,5 +37,6 @@ def embedding_table(store: Store, encoder_run: Path, role: str, since: date, bef
             "game_id": games["game_id"],
             "events": history.events[positions].astype(np.int32),
             "embedding": list(vectors.astype(np.float32)),
-        }
+        },
+        schema_overrides={"embedding": pl.List(pl.Float32)},  # also where there is no game
     )

@@ -103,8 +103,8 @@ def read(paths: PathLike | Sequence[PathLike]) -> pl.DataFrame:
     frames = []
     for path in files:
         try:
-            require(pl.read_parquet_schema(path), REQUIRED, path)
-            frames.append(_normalise(pl.read_parquet(path, columns=list(REQUIRED))))
+            require(pl.scan_parquet(path, glob=False).collect_schema(), REQUIRED, path)
+            frames.append(_normalise(pl.read_parquet(path, glob=False, columns=list(REQUIRED))))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise FullcountError(f"{path}: not a readable parquet file ({error}); download it again") from error
     return pl.concat(frames).unique(["game_pk", "pa_number"], keep="first").sort("date", "game_pk", "pa_number")

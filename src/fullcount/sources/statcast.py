@@ -166,9 +166,9 @@ def _load(path: Path, index: int) -> pl.DataFrame:
     columns = [*REQUIRED, *OPTIONAL]
     if _is_parquet(path):
         try:
-            have = pl.read_parquet_schema(path)
+            have = pl.scan_parquet(path, glob=False).collect_schema()
             require(have, REQUIRED, path)
-            frame = pl.read_parquet(path, columns=[c for c in columns if c in have])
+            frame = pl.read_parquet(path, glob=False, columns=[c for c in columns if c in have])
         except (pl.exceptions.PolarsError, OSError) as error:
             raise FullcountError(f"{path}: not a readable parquet file ({error}); download it again") from error
         first_row, word = 1, "row"

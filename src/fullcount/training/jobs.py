@@ -139,6 +139,7 @@ def build_task(config: FinetuneConfig, encoder: GamestateTransformer) -> Perform
         half_lives=config.half_lives,
         use_prior=config.use_prior,
         use_opponent=config.use_opponent,
+        use_embedding=config.use_embedding,
     )
 
 
