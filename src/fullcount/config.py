@@ -64,6 +64,8 @@ class FinetuneConfig(Base):
     use_prior: bool = True
     use_opponent: bool = True
     use_embedding: bool = True
+    relative: bool | None = None  # to the mean of all players asked about on the day; default: where that is possible
+    embedding_decay: float = Field(20.0, ge=0)  # weight decay of what reads the embedding; the prior's has train's
     half_lives: tuple[float, ...] = (60.0, 500.0)
     window: WindowConfig | None = None
     before: date  # the training cut-off: every target had happened before it
@@ -71,14 +73,24 @@ class FinetuneConfig(Base):
     validate_since: date | None = None  # targets from here on choose when to stop; default: the last tenth of the time
     batch_samples: int | None = Field(None, gt=0)  # default: 256, or 16 when games are encoded in the loop
     train: TrainConfig = TrainConfig(
-        steps=3000, lr=1e-3, weight_decay=0.1, monitor="total", validate_every=100, patience=8, precision="32-true"
+        steps=2000, lr=3e-3, weight_decay=0.1, monitor="total", validate_every=50, patience=12, precision="32-true"
     )
 
     @model_validator(mode="after")
     def _fits(self) -> FinetuneConfig:
+        if self.relative and not self._comparable:
+            raise ValueError("relative needs grain = season and adaptation = linear: it compares everybody on one day")
         if self.adaptation not in ADAPTATIONS:
             raise ValueError(f"adaptation: choose one of {', '.join(ADAPTATIONS)}")
         return self
+
+    @property
+    def _comparable(self) -> bool:
+        return self.grain == "season" and self.adaptation == "linear"
+
+    def is_relative(self) -> bool:
+        """As configured, or where everybody is asked about on one day and embeddings are kept."""
+        return self._comparable if self.relative is None else self.relative
 
     def samples_per_batch(self) -> int:
         """The configured number, or what a step can carry: a trained encoder reads every game of every window."""

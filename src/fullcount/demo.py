@@ -25,7 +25,7 @@ from fullcount.store import Store
 from fullcount.training.jobs import finetune, pretrain
 from fullcount.training.loop import TrainConfig
 
-SEASONS, TEAMS, GAMES = 7, 16, 70
+SEASONS, TEAMS, GAMES = 8, 18, 70
 FIRST = 2001
 STATS = {
     "hitters": ("K%", "BB%", "HR%", "OBP", "wOBA"),
@@ -83,4 +83,4 @@ def run_demo(out: Path, seed: int, console: Console) -> pl.DataFrame:
     return result.table
 
 
-DEMO_STEPS = 220
+DEMO_STEPS = 300

@@ -72,14 +72,17 @@ class CountHead(nn.Module):
         super().__init__()
         self.use_prior, self.use_opponent, self.game = use_prior, use_opponent, game
         self.named = len(OUTCOMES) - 1
-        self.out = nn.Linear(width + (features if use_prior else 0), self.named + extras + 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        outputs = self.named + extras + 1
+        self.embedding = nn.Linear(width, outputs)
+        self.prior = nn.Linear(features if use_prior else 0, outputs, bias=False)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
     def _parts(self, representation: Tensor, t: Targets) -> tuple[Tensor, Tensor, Tensor]:
         """Log outcome mix [B, 8], log extras per exposure [B, E], log exposure [B]."""
-        x = torch.cat([representation, t.features], dim=-1) if self.use_prior else representation
-        shift = self.out(x).float()
+        shift = self.embedding(representation).float()
+        if self.use_prior:
+            shift = shift + self.prior(t.features).float()
         base = log5(t.prior if self.use_prior else t.league, t.opponent if self.use_opponent else t.league, t.league)
         mix = (base + F.pad(shift[:, : self.named], (1, 0))).log_softmax(-1)
         extras = ((t.prior_extras if self.use_prior else t.league_extras) + 1e-6).log() + shift[:, self.named : -1]
@@ -119,9 +122,9 @@ class LinearHead(nn.Module):
         super().__init__()
         self.game = game
         outputs = len(OUTCOMES) - 1 + extras
-        self.out = nn.Linear(width, outputs)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.embedding = nn.Linear(width, outputs)
+        nn.init.zeros_(self.embedding.weight)
+        nn.init.zeros_(self.embedding.bias)
         self.register_buffer("center", torch.zeros(outputs))
         self.register_buffer("spread", torch.ones(outputs))
 
@@ -137,12 +140,12 @@ class LinearHead(nn.Module):
 
     def loss(self, representation: Tensor, t: Targets) -> Losses:
         """Squared error in units of the training set's standard deviations."""
-        error = self.out(representation).float() - (self._wanted(t) - self.center) / self.spread
+        error = self.embedding(representation).float() - (self._wanted(t) - self.center) / self.spread
         losses = Losses()
         losses.add("squared", error.square().sum(), torch.tensor(float(error.numel()), device=error.device))
         return losses
 
     def expected(self, representation: Tensor, t: Targets) -> Tensor:
         """[B, 7 + E] expected counts (game) or rates (season), not below zero."""
-        expected: Tensor = self.center + self.spread * self.out(representation).float()
+        expected: Tensor = self.center + self.spread * self.embedding(representation).float()
         return expected.clamp(min=0)

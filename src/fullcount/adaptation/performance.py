@@ -116,6 +116,9 @@ class PerformanceTask(Objective):
         head: "anchored" (default) or "linear" (the reference).
         half_lives: days; see `pool`.
         use_embedding: off: the head reads the prior's features alone (what do the pitches add?).
+        relative: representations are differences from the mean of all players asked about on the same day (season
+            grain, frozen encoder), so that a drifting league does not look like a change in everybody.
+        embedding_decay: weight decay of the head's weights on the embedding.
     """
 
     center: Tensor
@@ -133,9 +136,11 @@ class PerformanceTask(Objective):
         use_prior: bool = True,
         use_opponent: bool = True,
         use_embedding: bool = True,
+        relative: bool = False,
+        embedding_decay: float = 0.1,
     ) -> None:
         super().__init__()
-        self.use_embedding = use_embedding
+        self.use_embedding, self.relative, self.embedding_decay = use_embedding, relative, embedding_decay
         self.encoder, self.adaptation = adaptation.apply(encoder), adaptation
         self.role, self.grain, self.half_lives = role, grain, half_lives
         width, extras = encoder.config.d_model * len(half_lives), len(EXTRAS[role])
@@ -182,7 +187,12 @@ class PerformanceTask(Objective):
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Head at the configured rate; trained encoder parameters at the adaptation's share of it."""
-        groups = [{"params": list(self.head.parameters()), "lr": lr, "weight_decay": weight_decay}]
+        reads = [self.head.embedding.weight]
+        other = [p for p in self.head.parameters() if p is not reads[0]]
+        groups = [
+            {"params": reads, "lr": lr, "weight_decay": self.embedding_decay},
+            {"params": other, "lr": lr, "weight_decay": weight_decay},
+        ]
         rates: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.encoder.named_parameters():
             if parameter.requires_grad:
@@ -272,7 +282,12 @@ class SampleSource:
             games, days, events, owner = self._games(first, stop)
             chosen = torch.from_numpy(vectors[where[games]].astype(np.float32))
             parts.append(pool(chosen, days, events, owner, len(first), self.task.half_lives))
-        return torch.cat(parts) if parts else torch.zeros(0, self.task.center.shape[0])
+        found = torch.cat(parts) if parts else torch.zeros(0, self.task.center.shape[0])
+        if self.task.relative:
+            for day in np.unique(s.day):
+                same = torch.from_numpy(s.day == day)
+                found[same] -= found[same].mean(dim=0)
+        return found
 
     @property
     def ready(self) -> Tensor:

@@ -140,6 +140,8 @@ def build_task(config: FinetuneConfig, encoder: GamestateTransformer) -> Perform
         use_prior=config.use_prior,
         use_opponent=config.use_opponent,
         use_embedding=config.use_embedding,
+        relative=config.is_relative(),
+        embedding_decay=config.embedding_decay,
     )
 
 
