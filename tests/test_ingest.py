@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+
 import test_lahman
 import test_retrosheet as rs
 import test_statcast as sc
-
 from fullcount.errors import FullcountError
 from fullcount.sources.ingest import INGEST
 from fullcount.store import Store

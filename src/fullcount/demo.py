@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 
 from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
@@ -27,6 +28,7 @@ from fullcount.training.loop import TrainConfig
 
 SEASONS, TEAMS, GAMES = 8, 18, 70
 FIRST = 2001
+MARK = ".fullcount-demo"
 STATS = {
     "hitters": ("K%", "BB%", "HR%", "OBP", "wOBA"),
     "pitchers": ("K%", "BB%", "HR/9", "WHIP", "ERA"),
@@ -37,15 +39,18 @@ def run_demo(out: Path, seed: int, console: Console) -> pl.DataFrame:
     """Simulate, pre-train, fit, project the last simulated season and judge it. Returns the table of results.
 
     `out` gets a store, the runs, two CSVs of projections and one HTML page. A folder that is there and is not a
-    demo's is refused.
+    demo's is refused; of an earlier demo, what it wrote is removed and nothing else.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "store").exists():
+    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
         raise FullcountError(f"{out}: not empty and not an earlier demo; choose another folder with --out")
-    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()  # first of all: a `store` alone may be somebody's real one
+    for folder in ("store", "encoder", "batter", "pitcher"):
+        shutil.rmtree(out / folder, ignore_errors=True)
     started = time.perf_counter()
 
     def say(text: str) -> None:
-        console.print(f"[dim]{time.perf_counter() - started:5.0f} s[/dim]  {text}")
+        console.print(f"[dim]{time.perf_counter() - started:5.0f} s[/dim]  {escape(text)}")
 
     last = FIRST + SEASONS - 1
     say(f"simulating {SEASONS} seasons of a league of {TEAMS} teams, {GAMES} games each")

@@ -28,7 +28,7 @@ def fitted_games(store: Store, run: Path, season: int) -> pl.DataFrame:
     fitted = load_task(run)
     if fitted.config.grain != "game":
         raise FullcountError(f"{run}: fitted for seasons; fit with -o grain=game to forecast games")
-    opening = date(season, 1, 1)
+    opening = date(season, 3, 1)
     if fitted.cutoff > opening:
         raise FullcountError(f"{run}: trained on play up to {fitted.cutoff}; it may not forecast {season}")
     role = fitted.config.role
@@ -64,7 +64,7 @@ def compare(store: Store, runs: dict[str, Path], season: int, target: str = "K")
 
 
 def main() -> None:
-    """`python -m fullcount.evaluation.game_model --store DIR --season 2021 NAME=RUN ...`"""
+    """`python -m fullcount.evaluation.game_model NAME=RUN --store DIR --season 2019 2021`"""
     parser = argparse.ArgumentParser(description="Strikeouts of starters: fitted models beside the ten-line formula.")
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--season", type=int, nargs="+", required=True)

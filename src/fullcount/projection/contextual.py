@@ -107,7 +107,7 @@ def _said(column: str, otherwise: str) -> pl.Expr:
 
 def _hitters(table: pl.DataFrame) -> pl.DataFrame:
     table = table.with_columns(pl.col("PA").alias("n"))
-    steals = (pl.col("n") * pl.col("r:SB")) / pl.col("SB")
+    steals = pl.when(pl.col("SB") > 0).then(pl.col("n") * pl.col("r:SB") / pl.col("SB"))
     table = table.with_columns(
         _said("K", "SO"),
         *(_said(c, c) for c in ("BB", "1B", "2B", "3B", "HR", "HBP", "R", "RBI")),
@@ -124,7 +124,7 @@ def _pitchers(table: pl.DataFrame) -> pl.DataFrame:
     # Innings are the playing-time system's; how many batters it takes to get through them is the model's.
     table = table.with_columns(pl.coalesce(3 * pl.col("IP") / pl.col("r:outs"), pl.col("TBF")).alias("n"))
     hits = pl.sum_horizontal([pl.col(f"r:{c}") for c in ("1B", "2B", "3B", "HR")], ignore_nulls=False)
-    runs = pl.col("R") / pl.col("ER")  # unearned runs at the fallback's proportion
+    runs = pl.when(pl.col("ER") > 0).then(pl.col("R") / pl.col("ER"))  # unearned runs at the fallback's proportion
     return table.with_columns(
         _said("K", "SO"),
         *(_said(c, c) for c in ("BB", "HR", "HBP")),

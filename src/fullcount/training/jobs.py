@@ -96,6 +96,12 @@ def finetune(
         days = everything.day
         start = (split - date(1970, 1, 1)).days if split else int(sorted(days)[int(0.9 * len(days))])
         held = days >= start
+    if held.all() or not held.any():
+        some = "all" if held.all() else "none"
+        raise FullcountError(
+            f"{some} of the {len(everything)} samples would be for validation: set another validate_since, or let the "
+            "samples cover more seasons (since, before)"
+        )
     run = Run(out)  # begun only now, so that a configuration that does not fit the data leaves no run behind
     run.begin(
         {"job": "finetune", **config.model_dump(mode="json")},

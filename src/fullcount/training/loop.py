@@ -19,6 +19,8 @@ from typing import Any, Literal, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision.amp import MixedPrecision
+from lightning_fabric.plugins.precision.precision import Precision
 from pydantic import BaseModel, ConfigDict, Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -128,7 +130,7 @@ def fit(
         devices=int(os.environ["LOCAL_WORLD_SIZE"]) if _under_torchrun() else config.devices,
         num_nodes=int(os.environ["GROUP_WORLD_SIZE"]) if _under_torchrun() else 1,
         strategy=strategy,
-        precision=precision_for(config),  # type: ignore[arg-type]
+        plugins=_precision(config, accelerator),
     )
     fabric.launch()
     optimizer = torch.optim.AdamW(parameter_groups(module, config), betas=(0.9, 0.98), eps=1e-8)
@@ -265,6 +267,17 @@ class _State:
 
     def final_weights(self) -> dict[str, Tensor]:
         return self.best or self._trained()
+
+
+class _Autocast(MixedPrecision):
+    """bfloat16 matrix products, and nothing else: Fabric would also round the inputs, counts and exposures among them."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def _precision(config: TrainConfig, accelerator: str) -> Precision:
+    return _Autocast("bf16-mixed", accelerator) if precision_for(config) == "bf16-mixed" else Precision()
 
 
 def _sum(fabric: Fabric, value: Tensor) -> Tensor:
