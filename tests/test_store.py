@@ -171,6 +171,24 @@ def test_a_flipped_byte_is_detected(one, name):
         Store.open(one.root).verify()
 
 
+def test_a_flipped_byte_of_a_table_is_detected(one):
+    path = next((one.root / "tables").glob("batting_games.*.parquet"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FullcountError, match=path.name):
+        Store.open(one.root).verify()
+
+
+def test_other_lines_of_the_same_pitches_are_other_data(one, years, tmp_path):
+    """What is kept under the fingerprint (embeddings, runs) depends on priors too, and they on the lines."""
+    same_again = Store.open_or_create(tmp_path / "again").add(years[2001], "2001")
+    assert same_again.fingerprint() == one.fingerprint()
+    lines = years[2001].batting_games.with_columns(pl.col("SO") + 1)
+    other = Store.open_or_create(tmp_path / "other").add(replace(years[2001], batting_games=lines), "2001")
+    assert other.fingerprint() != one.fingerprint()
+
+
 def test_a_cut_file_is_detected(one):
     path = one.root / "categorical.i16"
     path.write_bytes(path.read_bytes()[:-10])

@@ -4,7 +4,7 @@
     categorical.i16      [rows, len(CATEGORICAL)] ids, in the order of `fields.CATEGORICAL`
     numeric.f16          [rows, len(NUMERIC)] raw units, NaN where absent
     index/N/*.npy        generation N of the index: who batted and pitched in which rows, by date
-    tables/NAME.N.parquet   the canonical small tables, and each addition's canonical pitches
+    tables/NAME.N.CRC.parquet   the canonical small tables, and each addition's canonical pitches
 
 Arrays are only ever appended to. An addition writes rows behind the committed length, a new generation of the index
 and of the tables, and then replaces the manifest in one rename: killed at any moment, the old store still opens, and
@@ -233,6 +233,10 @@ class Store:
             crc = zlib.crc32(np.ascontiguousarray(self.numeric[start:stop]).data, crc)
             if crc != part["crc32"]:
                 raise FullcountError(f"{self.root}: checksum of part {part['name']} differs; ingest it again")
+        for file in (*self._manifest.tables.values(), *(part["file"] for part in self.parts)):
+            _, _, *checksum, _ = file.split(".")
+            if checksum and f"{zlib.crc32(self._there(self.root / 'tables' / file).read_bytes()):08x}" != checksum[0]:
+                raise FullcountError(f"{self.root}: checksum of tables/{file} differs; ingest again")
 
     def fingerprint(self) -> str:
         """A short name of the data: changes whenever rows or tables change."""
@@ -264,8 +268,7 @@ class Store:
             _append(self.root / "categorical.i16", old.rows * 2 * len(CATEGORICAL), categorical)
             _append(self.root / "numeric.f16", old.rows * 2 * len(NUMERIC), numeric)
             new.rows = old.rows + pitches.height
-            file = f"pitches.{new.generation}.parquet"
-            pitches.write_parquet(self.root / "tables" / file)
+            file = _write_parquet(self.root / "tables", f"pitches.{new.generation}", pitches)
             seasons = pitches["season"].unique().sort().to_list()
             rows = [old.rows, new.rows]
             new.parts.append({"name": name, "rows": rows, "crc32": crc, "seasons": seasons, "file": file})
@@ -291,8 +294,7 @@ class Store:
             kept = self.table(name).join(added.select(_TABLE_KEY[name]).unique(), on=_TABLE_KEY[name], how="anti")
             whole = pl.concat([kept, added])
             whole = whole.sort([c for c in ("date", "season", "game_id", "pa_number", "player") if c in whole.columns])
-            written[name] = f"{name}.{generation}.parquet"
-            whole.write_parquet(self.root / "tables" / written[name])
+            written[name] = _write_parquet(self.root / "tables", f"{name}.{generation}", whole)
         return written
 
     def _clean(self, manifest: _Manifest) -> None:
@@ -308,6 +310,15 @@ class Store:
 
 def _read(path: Path) -> pl.DataFrame:
     return pl.read_parquet(path, glob=False)  # a folder may be called `[x]`
+
+
+def _write_parquet(folder: Path, name: str, frame: pl.DataFrame) -> str:
+    """Write a table; the checksum in the file's name, which it returns, makes other contents another fingerprint."""
+    scratch = folder / f"{name}.parquet"
+    frame.write_parquet(scratch)
+    file = f"{name}.{zlib.crc32(scratch.read_bytes()):08x}.parquet"
+    scratch.rename(folder / file)
+    return file
 
 
 @contextmanager
