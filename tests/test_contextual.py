@@ -154,7 +154,7 @@ def test_the_past_does(tables: Tables, store: Store, runs: Path, tmp_path: Path)
     assert not mine.pitchers["SO"].equals(theirs.pitchers["SO"])
 
 
-# ----------------------------------------------------------------------------------------------------- what is projected
+# ---------------------------------------------------------------------------------------------------- what is projected
 
 
 def test_components_add_up(whole: Projection) -> None:

@@ -20,12 +20,12 @@ FILES = {"hitters.csv", "pitchers.csv", "table.csv", "mean.csv", "intervals.csv"
 
 @pytest.mark.slow
 def test_the_demo_and_a_second_one_over_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"SEASONS": 4, "TEAMS": 4, "GAMES": 16, "DEMO_STEPS": 4}.items():
+    for name, value in {"SEASONS": 4, "TEAMS": 4, "GAMES": 32, "DEMO_STEPS": 4}.items():
         monkeypatch.setattr(demo, name, value)
     out, told = tmp_path / "my [demo]", StringIO()
     table = demo.run_demo(out, 0, Console(file=told, width=200))
     assert FILES | {"store", "encoder", "batter", "pitcher", demo.MARK} == {p.name for p in out.iterdir()}
-    assert table["system"].unique(maintain_order=True).to_list() == ["marcel", "contextual", "oracle"]
+    assert table["system"].unique(maintain_order=True).to_list() == ["marcel", "contextual", "truth"]
     assert set(table["season"]) == {2004}
     assert set(table["role"]) == set(ROLES)
     for role in ROLES:

@@ -105,7 +105,7 @@ def test_the_postseason_only_when_asked(store: Path, tmp_path: Path) -> None:
 
 def test_seasons_before_a_bad_one_stay(store: Path, tmp_path: Path) -> None:
     good = season_zip(tmp_path / "2019eve.zip", tmp_path / "2019")
-    with pytest.raises(FullcountError, match="2020eve.zip: no such file"):
+    with pytest.raises(FullcountError, match=r"2020eve\.zip: no such file"):
         ingest(store, "retrosheet", good, tmp_path / "2020eve.zip")
     assert Store.open(store).games.height == 1
 
