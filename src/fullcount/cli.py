@@ -109,7 +109,10 @@ def store_info(
     key = ["league", "season", "game_type"]
     counts = opened.games.group_by(key).len("games")
     for name in ("plate_appearances", "batting_games", "pitching_games"):
-        counts = counts.join(opened.table(name).group_by(key).len(name), on=key, how="left")
+        table_rows = opened.table(name)
+        if name == "plate_appearances":  # an inning that ended on the bases is stored, but is no plate appearance
+            table_rows = table_rows.filter(pl.col("event") != "truncated_pa")
+        counts = counts.join(table_rows.group_by(key).len(name), on=key, how="left")
     for row in counts.sort(key).iter_rows():
         table.add_row(*(f"{v:,}" if isinstance(v, int) and i > 2 else str(v or "") for i, v in enumerate(row)))
     console.print(table)

@@ -308,6 +308,9 @@ class SampleSource:
         games = collate(self.history, positions, positions + 1, self.priors)
         return SampleBatch(part.targets, None, games, days, events, owner)
 
+    def _placed(self, chosen: NDArray[np.int64]) -> SampleBatch:
+        return self.take(chosen).to(self.task.center.device)
+
     def sampler(self, size: int, seed: int) -> Callable[[int, int, int], SampleBatch]:
         """A stateless source of batches of `size` samples: an own permutation for every pass."""
 
@@ -325,7 +328,7 @@ class SampleSource:
         """[m, 7 + extras] expectations of the task for all samples."""
         self.task.eval()
         chunks = [np.arange(a, min(a + size, len(self.samples))) for a in range(0, len(self.samples), size)]
-        found = [self.task.expected(self.take(c)).cpu().numpy() for c in chunks]
+        found = [self.task.expected(self._placed(c)).cpu().numpy() for c in chunks]
         return np.concatenate(found).astype(np.float64) if found else np.zeros((0, 0))
 
     @torch.no_grad()
@@ -333,9 +336,6 @@ class SampleSource:
         """Mean losses of the task over all samples."""
         total = Losses()
         for a in range(0, len(self.samples), size):
-            part = self.task(self.take(np.arange(a, min(a + size, len(self.samples)))))
-            for name in part.sums:
-                before = total.sums.get(name, torch.tensor(0.0)), total.counts.get(name, torch.tensor(0.0))
-                total.add(name, before[0] + part.sums[name].cpu(), before[1] + part.counts[name].cpu())
+            total.include(self.task(self._placed(np.arange(a, min(a + size, len(self.samples))))))
         means = total.means()
         return {**means, "total": sum(means.values())}

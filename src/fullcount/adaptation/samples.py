@@ -71,8 +71,8 @@ def samples(
         lines = lines.filter((pl.col("GS") > 0) == (history.window.appearances == "starts"))
     columns = [*OUTCOMES[1:], "exposure", *EXTRAS[role]]
     if grain == "season":
-        whole = [s for s in lines["season"].unique().to_list() if day_number(before) > day_number(date(s, 11, 1))]
-        lines = lines.filter(pl.col("season").is_in(whole) & (pl.col("date") >= since))
+        whole = [s for s in lines["season"].unique().to_list() if since <= date(s, 3, 1) and date(s, 11, 1) < before]
+        lines = lines.filter(pl.col("season").is_in(whole))
         lines = lines.group_by("player", "season").agg(pl.col(columns).sum()).sort("season", "player")
         day = np.array([season_day(s) for s in lines["season"].to_list()], dtype=np.int64)
         opponents = None
@@ -146,13 +146,11 @@ def opponent_mix(store: Store, priors: Priors, role: PlayerRole, lines: pl.DataF
         starter = found.select(pl.when("home").then("away_starter").otherwise("home_starter").fill_null(-1))
         return priors.rates("pitcher", starter.to_series().to_numpy().astype(np.int64), day)
     batting = game_lines(store, "batter").filter(~pl.col("is_pitcher"))
-    played = batting.select("team", "game_id", "date").unique().sort("team", "date", "game_id")
-    played = played.with_columns(pl.col("date").shift(-1).over("team").alias("next"))
     wanted = lines.select(pl.col("opponent").alias("team"), "date").unique()
     # The newest game of the team strictly before each date.
-    ordered = played.select("team", pl.col("date").alias("played"), "game_id").sort("played")
+    played = batting.select("team", pl.col("date").alias("played"), "game_id").unique().sort("played", "game_id")
     before = wanted.with_columns(pl.col("date").dt.offset_by("-1d").alias("asked")).sort("asked")
-    last = before.join_asof(ordered, left_on="asked", right_on="played", by="team", strategy="backward")
+    last = before.join_asof(played, left_on="asked", right_on="played", by="team", strategy="backward")
     line_up = last.join(batting.select("team", "game_id", "player"), on=["team", "game_id"], how="inner")
     asked = line_up["date"].cast(pl.Int32).to_numpy().astype(np.int64)
     rates = priors.rates("batter", line_up["player"].to_numpy().astype(np.int64), asked)

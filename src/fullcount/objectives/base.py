@@ -28,6 +28,14 @@ class Losses:
         """Add a loss: its sum, the number of targets in it, and its weight in the training total."""
         self.sums[name], self.counts[name], self.weights[name] = total, count, weight
 
+    def include(self, other: Losses) -> None:
+        """Add another batch's losses to these, on the CPU."""
+        for name, total in other.sums.items():
+            total, count, weight = total.cpu(), other.counts[name].cpu(), other.weights[name]
+            if name in self.sums:
+                total, count = self.sums[name] + total, self.counts[name] + count
+            self.add(name, total, count, weight)
+
     def means(self) -> dict[str, float]:
         """Raw mean of each loss."""
         return {n: float(s.detach()) / max(float(self.counts[n]), 1.0) for n, s in self.sums.items()}

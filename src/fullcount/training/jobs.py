@@ -21,7 +21,7 @@ from fullcount.model.transformer import EncoderConfig, GamestateTransformer
 from fullcount.objectives.base import Losses
 from fullcount.objectives.masked_gamestate import MaskedGamestate
 from fullcount.priors import Priors
-from fullcount.store import Store
+from fullcount.store import Store, day_number
 from fullcount.training.loop import fit
 from fullcount.training.run import Run, fingerprint
 from fullcount.windows import History
@@ -54,10 +54,7 @@ def pretrain(config: PretrainConfig, store: Store, out: Path, progress: bool = T
     def validate(module: nn.Module) -> dict[str, float]:
         total = Losses()
         for step in range(4):
-            part = module(check.batch(step).to(device))
-            for name in part.sums:
-                old = total.sums.get(name, torch.tensor(0.0)), total.counts.get(name, torch.tensor(0))
-                total.add(name, old[0] + part.sums[name].cpu(), old[1] + part.counts[name].cpu())
+            total.include(module(check.batch(step).to(device)))
         return total.means()
 
     return fit(task, train.batch, config.train, run, validate, progress)
@@ -94,7 +91,7 @@ def finetune(
     held = everything.season >= (split.year if split else _last_tenth(everything.season))
     if config.grain == "game":
         days = everything.day
-        start = (split - date(1970, 1, 1)).days if split else int(sorted(days)[int(0.9 * len(days))])
+        start = day_number(split) if split else int(sorted(days)[int(0.9 * len(days))])
         held = days >= start
     if held.all() or not held.any():
         some = "all" if held.all() else "none"
