@@ -211,6 +211,9 @@ def test_season_targets_are_whole_seasons_as_of_march(sim_store):
         assert found.targets.exposure[i] == lines.filter(pl.col("player") == found.player[i])["exposure"].sum()
     assert (found.day == day_number(date(2002, 3, 1))).all()
     assert (history.days[found.stop - 1] < found.day).all()
+    history, priors = History(sim_store, Window("batter")), Priors(sim_store)
+    cut = samples(sim_store, history, priors, "season", since=date(2002, 6, 1), before=date(2004, 1, 1))
+    assert set(cut.season.tolist()) == {2003}  # the rest of 2002 is no season
 
 
 @pytest.mark.parametrize("role", ["batter", "pitcher"])

@@ -108,8 +108,7 @@ def known(
     """What priors say of `player` [m] on `day` [m], with outcomes from `lines` (zero where there are none yet)."""
     m = len(player)
     rates = priors.league(role, day)
-    league = rates[:, : len(OUTCOMES) - 1]
-    league = np.concatenate([1 - league.sum(axis=1, keepdims=True), league], axis=1)
+    league = _with_outs(rates)
     counts = np.zeros((m, len(OUTCOMES)))
     extras, exposure = np.zeros((m, len(EXTRAS[role]))), np.zeros(m)
     if lines is not None:
@@ -150,7 +149,9 @@ def opponent_mix(store: Store, priors: Priors, role: PlayerRole, lines: pl.DataF
     # The newest game of the team strictly before each date.
     played = batting.select("team", pl.col("date").alias("played"), "game_id").unique().sort("played", "game_id")
     before = wanted.with_columns(pl.col("date").dt.offset_by("-1d").alias("asked")).sort("asked")
-    last = before.join_asof(played, left_on="asked", right_on="played", by="team", strategy="backward")
+    last = before.join_asof(
+        played, left_on="asked", right_on="played", by="team", strategy="backward", check_sortedness=False
+    )
     line_up = last.join(batting.select("team", "game_id", "player"), on=["team", "game_id"], how="inner")
     asked = line_up["date"].cast(pl.Int32).to_numpy().astype(np.int64)
     rates = priors.rates("batter", line_up["player"].to_numpy().astype(np.int64), asked)
@@ -159,6 +160,11 @@ def opponent_mix(store: Store, priors: Priors, role: PlayerRole, lines: pl.DataF
     mean = mean.group_by("team", "date").agg(pl.col(names).mean())
     keys = lines.select(pl.col("opponent").alias("team"), "date")
     mix = keys.join(mean, on=["team", "date"], how="left", maintain_order="left").select(names).to_numpy()
-    league = priors.league("batter", day)[:, : len(OUTCOMES) - 1]
-    league = np.concatenate([1 - league.sum(axis=1, keepdims=True), league], axis=1)
-    return np.where(np.isnan(mix.astype(float)), league, mix.astype(float))
+    mix = mix.astype(float)
+    return np.where(np.isnan(mix), _with_outs(priors.league("batter", day)), mix)
+
+
+def _with_outs(league: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Outcome mix [m, 8] of league rates (`Priors.league`): "OUT" takes what the named outcomes leave."""
+    named = league[:, : len(OUTCOMES) - 1]
+    return np.concatenate([1 - named.sum(axis=1, keepdims=True), named], axis=1)
