@@ -270,7 +270,7 @@ class _State:
 
 
 class _Autocast(MixedPrecision):
-    """bfloat16 matrix products, and nothing else: Fabric would also round the inputs, counts and exposures among them."""
+    """bfloat16 matrix products only: Fabric would also round the inputs, counts and exposures among them."""
 
     def convert_input(self, data: Any) -> Any:
         return data
