@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from fullcount.fields import OUTCOMES
 from fullcount.store import ROLES, PlayerRole, Store, day_number
+from fullcount.windows import NO_DAY, player_day
 
 Float = NDArray[np.float64]
 
@@ -91,7 +91,7 @@ class Priors:
         grown = pl.DataFrame(values * np.exp(self.decay * (day - origin))[:, None], schema=self.columns(role))
         sums = grown.with_columns(lines["player"]).select(pl.col(self.columns(role)).cum_sum().over("player"))
         totals = np.concatenate([np.zeros((1, values.shape[1])), sums.to_numpy()])
-        return _Sums(_pack(player, day), totals, np.append(origin, 0))
+        return _Sums(player_day(player, day), totals, np.append(origin, 0))
 
     @cached_property
     def _league(self) -> dict[PlayerRole, tuple[NDArray[np.int64], Float]]:
@@ -112,8 +112,8 @@ class Priors:
         """Decayed counts [m, columns] of `players` [m] before `days` [m]; see `columns`."""
         sums = self._own[role]
         players, days = np.asarray(players, dtype=np.int64), np.asarray(days, dtype=np.int64)
-        stop = np.searchsorted(sums.key, _pack(players, days))
-        start = np.searchsorted(sums.key, _pack(players, np.full_like(days, _NO_DAY)))
+        stop = np.searchsorted(sums.key, player_day(players, days))
+        start = np.searchsorted(sums.key, player_day(players, np.full_like(days, NO_DAY)))
         known = stop > start
         grown = np.exp(self.decay * np.where(known, days - sums.origin[start], 0))
         return np.asarray(sums.totals[np.where(known, stop, 0)] / grown[:, None])
@@ -174,7 +174,6 @@ class Priors:
         return np.concatenate([ratio, np.stack(columns, axis=1)], axis=1).astype(np.float32)
 
 
-_NO_DAY = -(1 << 23)  # before every day; days before 1970 are negative
 _LEAGUE_DECAY = np.log(2) / 365
 _FLAT = dict(zip(OUTCOMES[1:], (0.2, 0.085, 0.15, 0.045, 0.005, 0.03, 0.01), strict=True)) | {
     "games": 0.2,
@@ -186,10 +185,6 @@ def _log_ratio(rate: Float, league: Float) -> Float:
     """3 log(rate / league), clipped at 6: of order one for players, finite where a league has none of an event."""
     tiny = 1e-6
     return np.asarray(np.clip(3 * np.log((rate + tiny) / (league + tiny)), -6, 6))
-
-
-def _pack(players: NDArray[np.integer[Any]], days: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    return (players << 24) + days - _NO_DAY
 
 
 def game_lines(store: Store, role: PlayerRole) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from fullcount.errors import FullcountError
 from fullcount.store import PlayerRole, Store
 
 Int = NDArray[np.int64]
-_NO_DAY = -(1 << 23)  # before every day; days before 1970 are negative
+NO_DAY = -(1 << 23)  # before every day; days before 1970 are negative
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ def ranges(starts: NDArray[Any], lengths: NDArray[Any]) -> Int:
     return np.repeat(np.asarray(starts, dtype=np.int64) - before, lengths) + np.arange(total)
 
 
+def player_day(players: NDArray[np.integer[Any]], days: NDArray[np.integer[Any]]) -> Int:
+    """One number for a player and a day (see `store.day_number`), ordered by player and then by day."""
+    return (players << 24) + days - NO_DAY
+
+
 class History:
     """The appearances of a role that a window's filters let through, ready for vectorised as-of questions.
 
@@ -79,12 +84,8 @@ class History:
         self.players = np.asarray(all_of.player)[self.index].astype(np.int64)
         self.days = np.asarray(all_of.day)[self.index].astype(np.int64)
         self.events = np.asarray(all_of.events)[self.index].astype(np.int64)
-        self._key = self._pack(self.players, self.days)
+        self._key = player_day(self.players, self.days)
         self._seen = np.concatenate([[0], np.cumsum(self.events)])
-
-    @staticmethod
-    def _pack(players: Int, days: Int) -> Int:
-        return (players << 24) + days - _NO_DAY
 
     def before(self, players: NDArray[Any], days: NDArray[Any]) -> tuple[Int, Int]:
         """Windows of `players` [m] as of `days` [m] (see `store.day_number`).
@@ -94,14 +95,14 @@ class History:
             are equal where the player has no history.
         """
         players, days = np.asarray(players, dtype=np.int64), np.asarray(days, dtype=np.int64)
-        stop = np.searchsorted(self._key, self._pack(players, days), side="left")
-        earliest = np.searchsorted(self._key, self._pack(players, np.full_like(days, _NO_DAY)), side="left")
+        stop = np.searchsorted(self._key, player_day(players, days), side="left")
+        earliest = np.searchsorted(self._key, player_day(players, np.full_like(days, NO_DAY)), side="left")
         return self._first(earliest, stop), stop
 
     def ending_at(self, positions: NDArray[Any]) -> tuple[Int, Int]:
         """Windows whose last appearance is `positions` [m] of `index`."""
         positions = np.asarray(positions, dtype=np.int64)
-        earliest = np.searchsorted(self._key, self._pack(self.players[positions], np.full_like(positions, _NO_DAY)))
+        earliest = np.searchsorted(self._key, player_day(self.players[positions], np.full_like(positions, NO_DAY)))
         return self._first(earliest, positions + 1), positions + 1
 
     def _first(self, earliest: Int, stop: Int) -> Int:
