@@ -19,6 +19,9 @@ from fullcount.windows import History, Int
 
 Grain = Literal["game", "season"]
 
+#: Days after which a player's newest appearance says too little of him.
+STALE = 730
+
 
 def season_day(season: int) -> int:
     """The as-of day of a season projection: 1 March."""
@@ -55,7 +58,7 @@ class Samples:
 
 
 def samples(
-    store: Store, history: History, priors: Priors, grain: Grain, *, since: date, before: date, stale: int = 730
+    store: Store, history: History, priors: Priors, grain: Grain, *, since: date, before: date, stale: int = STALE
 ) -> Samples:
     """All samples of the history's role whose target lies wholly in [since, before).
 

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fullcount.adaptation.performance import EmbeddingCache, PerformanceTask, SampleSource
-from fullcount.adaptation.samples import Samples, known
+from fullcount.adaptation.samples import STALE, Samples, known
 from fullcount.errors import FullcountError
 from fullcount.fields import OUTCOMES
 from fullcount.priors import EXTRAS, Priors
@@ -20,9 +20,6 @@ from fullcount.projection.system import League, Projection, System, target_seaso
 from fullcount.store import PlayerRole, Store, day_number
 from fullcount.training.jobs import load_task
 from fullcount.windows import History
-
-#: Days after which a player's newest game says too little: he is left to the fallback.
-STALE = 730
 
 
 @dataclass(eq=False)
