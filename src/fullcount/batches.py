@@ -26,7 +26,6 @@ PAD, SLOT, SEPARATOR, EVENT = 0, 1, 2, 3
 
 _CENTER = np.array([f.center for f in NUMERIC], dtype=np.float32)
 _SPREAD = np.array([f.spread for f in NUMERIC], dtype=np.float32)
-_EVENT_COLUMN = [f.name for f in CATEGORICAL].index("event")
 
 
 @dataclass

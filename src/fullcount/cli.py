@@ -97,12 +97,14 @@ def store_info(
     verify: Annotated[bool, typer.Option(help="Read everything and compare checksums.")] = False,
 ) -> None:
     """What the store holds, season by season."""
-    from fullcount.store import Store
+    from fullcount.store import FORMAT_VERSION, Store
 
     opened = Store.open(store)
     if verify:
         opened.verify()
-    table = Table(title=f"{escape(str(store))}: {opened.rows:,} pitch rows, format 1, data {opened.fingerprint()}")
+    table = Table(
+        title=f"{escape(str(store))}: {opened.rows:,} pitch rows, format {FORMAT_VERSION}, data {opened.fingerprint()}"
+    )
     names = ("league", "season", "type", "games", "plate appearances", "batting lines", "pitching lines")
     for name in names:
         table.add_column(name, justify="left" if name in ("league", "type") else "right")
