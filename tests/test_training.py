@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -231,6 +232,24 @@ def test_the_number_of_processes_may_not_change_on_the_way(tmp_path):
     run.save(run.checkpoint, tensors, meta | {"world": 2})
     with pytest.raises(FullcountError, match="2 processes"):
         toy(tmp_path, steps=12)
+
+
+def _begin(folder: Path, start: Any) -> None:
+    start.wait()
+    for i in range(300):
+        Run(folder / str(i)).begin({"a": 1}, {})
+
+
+def test_processes_begin_a_run_together(tmp_path):
+    context = multiprocessing.get_context("fork")
+    start = context.Barrier(3)
+    processes = [context.Process(target=_begin, args=(tmp_path, start)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [p.exitcode for p in processes] == [0, 0, 0]
+    assert {p.name for p in (tmp_path / "7").iterdir()} == {"config.json", "environment.json"}
 
 
 # ------------------------------------------------------------------------------------------------------- refusals

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -97,7 +98,7 @@ class Run:
 
 
 def _write(path: Path, text: str) -> None:
-    scratch = path.with_suffix(".new")
+    scratch = path.with_suffix(f".{os.getpid()}.new")  # processes of one run begin it together
     scratch.write_text(text)
     scratch.replace(path)
 
