@@ -33,13 +33,11 @@ CLASS_OF_ID = torch.tensor([-1] + [PITCH_CLASSES.index(CALL_CLASS[c]) for c in C
 
 @dataclass
 class Shown:
-    """Of every target: `own` and `following` [n, fields] ids shown at it and at the next pitch, `outcome` [n], and
-    `ended` [n]: the next token is not of the same plate appearance."""
+    """Of every target: `own` and `following` [n, fields] ids shown at it and at the next pitch, and `outcome` [n]."""
 
     own: torch.Tensor
     following: torch.Tensor
     outcome: torch.Tensor
-    ended: torch.Tensor
 
     @property
     def count(self) -> torch.Tensor:
@@ -69,9 +67,8 @@ def shown(store: Store, role: PlayerRole, hiding: bool = True, rate: float = 0.1
         follows = torch.zeros_like(targets)
         follows[:, :-1] = batch.kind[:, 1:] == EVENT
         following = torch.roll(ids, -1, dims=1).masked_fill(~follows[..., None], NOTHING)
-        begins = torch.roll(batch.categorical[..., COLUMN["pitch_number"]] == 1, -1, dims=1)
         outcome = CLASS_OF_ID[batch.categorical[..., COLUMN["call"]].long()]
-        parts.append([x[targets] for x in (ids, following, outcome, begins | ~follows)])
+        parts.append([x[targets] for x in (ids, following, outcome)])
     return Shown(*(torch.cat(x) for x in zip(*parts, strict=True)))
 
 
@@ -121,13 +118,6 @@ ROLES: tuple[PlayerRole, ...] = ("pitcher", "batter")
 def test_what_is_shown_does_not_beat_the_count_table(store: Store, role: PlayerRole) -> None:
     s = shown(store, role)
     assert network_loss(torch.cat([s.own, s.following], dim=1), s.outcome) > table_loss(s.count, s.outcome) - MARGIN
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_no_more_leaks_than_that_the_plate_appearance_ended(store: Store, role: PlayerRole) -> None:
-    s = shown(store, role)
-    known = table_loss(s.count * 2 + s.ended.long(), s.outcome)
-    assert network_loss(torch.cat([s.own, s.following], dim=1), s.outcome) > known - MARGIN
 
 
 @pytest.mark.parametrize("role", ROLES)
