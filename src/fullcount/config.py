@@ -64,7 +64,7 @@ class FinetuneConfig(Base):
     use_prior: bool = True
     use_opponent: bool = True
     use_embedding: bool = True
-    relative: bool | None = None  # to the mean of all players asked about on the day; default: where that is possible
+    relative: bool | None = None  # embeddings less the league's on the day; default: where that is possible
     embedding_decay: float = Field(20.0, ge=0)  # weight decay of what reads the embedding; the prior's has train's
     half_lives: tuple[float, ...] = (60.0, 500.0)
     window: WindowConfig | None = None

@@ -13,20 +13,24 @@ from rich.markup import escape
 
 from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
-from fullcount.evaluation.backtest import backtest
+from fullcount.evaluation.backtest import BacktestResult, backtest
 from fullcount.evaluation.cohorts import Cohort
 from fullcount.projection.contextual import Contextual
 from fullcount.projection.export import export
 from fullcount.projection.marcel import Marcel
-from fullcount.projection.system import League
+from fullcount.projection.system import ROLES, League
 from fullcount.report.backtest import write_backtest
+from fullcount.report.figures import training
+from fullcount.report.html import Section
 from fullcount.simulated.league import simulate
 from fullcount.simulated.oracle import Oracle
 from fullcount.store import Store
 from fullcount.training.jobs import finetune, pretrain
 from fullcount.training.loop import TrainConfig
+from fullcount.training.run import Run
 
 SEASONS, TEAMS, GAMES = 8, 18, 70
+DEMO_STEPS = 300
 FIRST = 2001
 MARK = ".fullcount-demo"
 STATS = {
@@ -82,10 +86,26 @@ def run_demo(out: Path, seed: int, console: Console) -> pl.DataFrame:
         stats=STATS,  # type: ignore[arg-type]
         rate_floor={"hitters": 0.0, "pitchers": 0.0},
     )
-    written = write_backtest(result, out, console, title="fullcount demo: a simulated league")
+    learning = Section(
+        "Pre-training", "Loss of each predicted field, nats.", figure=training(Run(out / "encoder").records())
+    )
+    written = write_backtest(result, out, console, title="fullcount demo: a simulated league", sections=[learning])
+    for line in verdict(result):
+        say(line)
     for path in (hitters, pitchers, *written):
         say(f"wrote {path}")
     return result.table
 
 
-DEMO_STEPS = 300
+def verdict(result: BacktestResult) -> list[str]:
+    """Whether the contextual model beats Marcel on K% and BB%, where the truth is known: one sentence a rate."""
+    lines = []
+    for role in ROLES:
+        for stat in ("K%", "BB%"):
+            r = {row["system"]: row["r"] for row in result.mean.filter(role=role, stat=stat).iter_rows(named=True)}
+            word = "beats" if r["contextual"] > r["marcel"] else "does not beat"
+            lines.append(
+                f"{role}' {stat}: contextual r {r['contextual']:.3f} {word} Marcel's {r['marcel']:.3f} "
+                f"(the truth itself: {r['truth']:.3f})"
+            )
+    return lines

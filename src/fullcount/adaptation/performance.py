@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from fullcount.adaptation.heads import CountHead, LinearHead, Targets
 from fullcount.adaptation.methods import Adaptation
-from fullcount.adaptation.samples import Grain, Samples
+from fullcount.adaptation.samples import Grain, Samples, recent_windows
 from fullcount.batches import EVENT, Batch, collate
+from fullcount.model.precision import native_bfloat16
 from fullcount.model.transformer import GamestateTransformer
 from fullcount.objectives.base import Losses, Objective
 from fullcount.priors import EXTRAS, Priors
@@ -49,7 +50,7 @@ def embed(
     out = np.zeros((len(positions), encoder.config.d_model), dtype=np.float16)
     cuts = np.flatnonzero(np.diff((np.cumsum(history.events[positions][order] + 2)) // tokens)) + 1
     chunks = np.split(order, cuts)
-    autocast = torch.autocast(device.type, torch.bfloat16)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=native_bfloat16(device.type))
     for chunk in track(chunks, description=f"embed {history.window.role} games", disable=not progress):
         if not len(chunk):
             continue
@@ -116,8 +117,9 @@ class PerformanceTask(Objective):
         head: "anchored" (default) or "linear" (the reference).
         half_lives: days; see `pool`.
         use_embedding: off: the head reads the prior's features alone (what do the pitches add?).
-        relative: representations are differences from the mean of all players asked about on the same day (season
-            grain, frozen encoder), so that a drifting league does not look like a change in everybody.
+        relative: representations are differences from the league's, the event-weighted mean of everybody with recent
+            history on the day (season grain, frozen encoder), so that a drifting league does not look like a change
+            in everybody.
         embedding_decay: weight decay of the head's weights on the embedding.
     """
 
@@ -266,9 +268,27 @@ class SampleSource:
         return positions, torch.from_numpy(days), torch.from_numpy(events), torch.from_numpy(owner)
 
     def _representations(self, progress: bool) -> Tensor:
+        """Raw representations [m, width] of the samples, less the league's on the day if the task is relative."""
         s = self.samples
+        if not self.task.relative:
+            return self._pooled(s.first, s.stop, progress)
+        days, day = np.unique(s.day, return_inverse=True)
+        asked = [recent_windows(self.history, d) for d in days]
+        first = np.concatenate([s.first, *(a for a, _ in asked)])
+        stop = np.concatenate([s.stop, *(b for _, b in asked)])
+        pooled = self._pooled(first, stop, progress)
+        own, everybody = pooled[: len(s)], pooled[len(s) :].split([len(w[0]) for w in asked])
+        seen = np.concatenate([[0], np.cumsum(self.history.events)])
+        means = []
+        for (a, b), rows in zip(asked, everybody, strict=True):
+            weight = torch.from_numpy((seen[b] - seen[a]).astype(np.float32))
+            means.append((rows * weight.unsqueeze(-1)).sum(dim=0) / weight.sum().clamp(min=1))
+        return own - torch.stack(means)[torch.from_numpy(day)]
+
+    def _pooled(self, first: Int, stop: Int, progress: bool) -> Tensor:
+        """Representations [k, width] of the windows `first`..`stop` [k]."""
         used = np.zeros(len(self.history.index), dtype=bool)
-        used[ranges(s.first, s.stop - s.first)] = True
+        used[ranges(first, stop - first)] = True
         positions = np.flatnonzero(used)
         if self._cache is not None:
             vectors = self._cache(positions, progress)
@@ -276,18 +296,13 @@ class SampleSource:
             vectors = embed(self.task.encoder, self.history, positions, self.priors, progress=progress)
         where = np.zeros(len(used), dtype=np.int64)
         where[positions] = np.arange(len(positions))
-        parts = []
-        for a in range(0, len(s), 4096):
-            first, stop = s.first[a : a + 4096], s.stop[a : a + 4096]
-            games, days, events, owner = self._games(first, stop)
+        parts = [torch.zeros(0, self.task.center.shape[0])]
+        for a in range(0, len(first), 4096):
+            some_first, some_stop = first[a : a + 4096], stop[a : a + 4096]
+            games, days, events, owner = self._games(some_first, some_stop)
             chosen = torch.from_numpy(vectors[where[games]].astype(np.float32))
-            parts.append(pool(chosen, days, events, owner, len(first), self.task.half_lives))
-        found = torch.cat(parts) if parts else torch.zeros(0, self.task.center.shape[0])
-        if self.task.relative:
-            for day in np.unique(s.day):
-                same = torch.from_numpy(s.day == day)
-                found[same] -= found[same].mean(dim=0)
-        return found
+            parts.append(pool(chosen, days, events, owner, len(some_first), self.task.half_lives))
+        return torch.cat(parts)
 
     @property
     def ready(self) -> Tensor:

@@ -100,6 +100,14 @@ def samples(
     return found.pick(recent)
 
 
+def recent_windows(history: History, day: int) -> tuple[Int, Int]:
+    """Windows (first, stop) as of `day` of everybody who appeared in the `STALE` days before it."""
+    players = np.unique(history.players)
+    first, stop = history.before(players, np.full(len(players), day))
+    recent = (stop > first) & (day - history.days[np.maximum(stop - 1, 0)] <= STALE)
+    return first[recent], stop[recent]
+
+
 def known(
     priors: Priors,
     role: PlayerRole,

@@ -24,7 +24,6 @@ class EventEmbedder(nn.Module):
 
     def __init__(self, d_model: int, use_prior: bool = True) -> None:
         super().__init__()
-        self.use_prior = use_prior
         widths = torch.tensor([f.capacity + 1 for f in CATEGORICAL])  # the last id of each field: hidden
         offsets = torch.cumsum(widths, 0) - widths
         self.register_buffer("offsets", offsets, persistent=False)
@@ -36,7 +35,7 @@ class EventEmbedder(nn.Module):
         self.numeric = nn.Linear(2 * len(NUMERIC), d_model, bias=False)
         self.kind = nn.Embedding(4, d_model)
         self.role = nn.Embedding(2, d_model)
-        self.prior = nn.Linear(Priors.WIDTH, d_model, bias=False)
+        self.prior = nn.Linear(Priors.WIDTH, d_model, bias=False) if use_prior else None
         for weight in (self.table.weight, self.kind.weight, self.role.weight):
             nn.init.normal_(weight, std=0.5 / len(CATEGORICAL) ** 0.5)
 
@@ -57,7 +56,7 @@ class EventEmbedder(nn.Module):
         events = events + self.numeric(numbers)
         x = x.index_put((is_event.nonzero()[:, 0],), events.to(x.dtype), accumulate=True).view(size, width, -1)
         slot = self.role(batch.role)
-        if self.use_prior:
+        if self.prior is not None:
             slot = slot + self.prior(batch.prior)
         first = (batch.kind == SLOT).unsqueeze(-1).to(x.dtype)
         slotted: Tensor = x + first * slot.unsqueeze(1).to(x.dtype)

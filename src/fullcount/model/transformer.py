@@ -152,7 +152,3 @@ class GamestateTransformer(nn.Module):
         for block in self.blocks:
             x = block(x, mask, causal, angles, flags)
         return self.norm(x)  # type: ignore[no-any-return]
-
-    def player(self, batch: Batch) -> Tensor:
-        """[B, d_model] embedding of each sequence's player: his slot."""
-        return self(batch)[:, 0]  # type: ignore[no-any-return]

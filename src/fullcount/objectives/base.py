@@ -52,9 +52,9 @@ class Objective(nn.Module):
         raise NotImplementedError
 
 
-def generator_of(batch: Batch, salt: int = 0) -> torch.Generator:
+def generator_of(batch: Batch) -> torch.Generator:
     """A random generator that depends on the batch's seed alone: the same (seed, step, rank), the same masks."""
-    return torch.Generator(device="cpu").manual_seed((batch.seed + salt * 0x9E3779B9) & 0x7FFFFFFFFFFFFFFF)
+    return torch.Generator(device="cpu").manual_seed(batch.seed)
 
 
 def hide(batch: Batch, targets: Tensor, roles: tuple[Role, ...]) -> Tensor:

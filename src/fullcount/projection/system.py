@@ -60,22 +60,20 @@ class League:
 
     @classmethod
     def of(cls, store: Store) -> League:
-        """The league of a store: its season lines, or the sums of its game lines where no season lines were ingested.
+        """The league of a store: its season lines, and the sums of its game lines for seasons without any.
 
         MLB where the store holds it, else the league with most lines.
         """
         batting, pitching = store.table("batting_seasons"), store.table("pitching_seasons")
+        have = pl.concat([batting.select("league", "season"), pitching.select("league", "season")]).unique()
+        lines = [
+            store.table(t).join(have, on=["league", "season"], how="anti") for t in ("batting_games", "pitching_games")
+        ]
+        for name in lines[1]["league"].unique().sort().to_list():
+            sums = season_lines(lines[0], lines[1], name)
+            batting, pitching = pl.concat([batting, sums[0]]), pl.concat([pitching, sums[1]])
         if not batting.height:
-            sums = [
-                season_lines(b, p, name)
-                for name, b, p in (
-                    (n, *(store.table(t).filter(pl.col("league") == n) for t in ("batting_games", "pitching_games")))
-                    for n in store.table("games")["league"].unique().sort().to_list()
-                )
-            ]
-            if not sums:
-                raise FullcountError(f"{store.root}: no season or game lines; ingest lahman or retrosheet first")
-            batting, pitching = (pl.concat(part) for part in zip(*sums, strict=True))
+            raise FullcountError(f"{store.root}: no season or game lines; ingest lahman or retrosheet first")
         leagues = batting["league"].value_counts(sort=True)["league"].to_list()
         return cls(batting, pitching, store.table("players"), "MLB" if "MLB" in leagues else leagues[0])
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from fullcount.batches import mix
 from fullcount.errors import FullcountError
+from fullcount.model.precision import native_bfloat16
 from fullcount.objectives.base import Losses
 from fullcount.training.run import Run
 
@@ -68,12 +69,8 @@ def precision_for(config: TrainConfig) -> str:
     """The configured precision; "auto" takes bfloat16 where the processor multiplies it natively."""
     if config.precision != "auto":
         return config.precision
-    if torch.cuda.is_available():
-        return "bf16-mixed"
-    capable = (
-        getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() or getattr(torch.cpu, "_is_amx_tile_supported", bool)()
-    )
-    return "bf16-mixed" if capable else "32-true"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return "bf16-mixed" if native_bfloat16(device) else "32-true"
 
 
 def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
