@@ -74,14 +74,14 @@ class CountHead(nn.Module):
         self.named = len(OUTCOMES) - 1
         outputs = self.named + extras + 1
         self.embedding = nn.Linear(width, outputs)
-        self.prior = nn.Linear(features if use_prior else 0, outputs, bias=False)
+        self.prior = nn.Linear(features, outputs, bias=False) if use_prior else None
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
     def _parts(self, representation: Tensor, t: Targets) -> tuple[Tensor, Tensor, Tensor]:
         """Log outcome mix [B, 8], log extras per exposure [B, E], log exposure [B]."""
         shift = self.embedding(representation).float()
-        if self.use_prior:
+        if self.prior is not None:
             shift = shift + self.prior(t.features).float()
         base = log5(t.prior if self.use_prior else t.league, t.opponent if self.use_opponent else t.league, t.league)
         mix = (base + F.pad(shift[:, : self.named], (1, 0))).log_softmax(-1)

@@ -277,7 +277,7 @@ class SampleSource:
         first = np.concatenate([s.first, *(a for a, _ in asked)])
         stop = np.concatenate([s.stop, *(b for _, b in asked)])
         pooled = self._pooled(first, stop, progress)
-        own, everybody = pooled[: len(s)], pooled[len(s) :].split([len(w[0]) for w in asked])
+        own, everybody = pooled[: len(s)], torch.split(pooled[len(s) :], [len(a) for a, _ in asked])
         seen = np.concatenate([[0], np.cumsum(self.history.events)])
         means = []
         for (a, b), rows in zip(asked, everybody, strict=True):
