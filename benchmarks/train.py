@@ -62,19 +62,23 @@ def ours(config: EncoderConfig, sampler: Sampler, device: torch.device, precisio
     return step
 
 
-def bare(config: EncoderConfig, width: int, tokens: int, device: torch.device, precision: str) -> Step:
+def bare(
+    config: EncoderConfig, width: int, tokens: int, device: torch.device, precision: str, dropout: float = 0.0
+) -> Step:
     """One training step of `nn.TransformerEncoder` on a dense random batch: no embedding, no heads, no data."""
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(
         config.d_model,
         config.heads,
         config.feedforward,
-        dropout=0.0,
+        dropout=dropout,
         activation="gelu",
         batch_first=True,
         norm_first=True,
     )
     model = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False).to(device).train()
+    for block in model.layers:
+        block.self_attn.dropout = 0.0  # attention dropout leaves the fused kernel: it would be no rival
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     x = torch.randn(max(1, tokens // width), width, config.d_model, device=device)
 
@@ -172,6 +176,10 @@ def main() -> None:
                     ),
                     "bare, our width": bare(config, round(width), options.tokens, device, precision),
                     "bare, 512": bare(config, 512, options.tokens, device, precision),
+                    "fullcount, dropout .1": ours(
+                        config.model_copy(update={"dropout": 0.1}), sampler, device, precision
+                    ),
+                    "bare, dropout .1": bare(config, round(width), options.tokens, device, precision, dropout=0.1),
                 },
                 options.repeats,
                 device,
