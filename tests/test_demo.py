@@ -12,7 +12,7 @@ from rich.console import Console
 from fullcount import demo
 from fullcount.errors import FullcountError
 from fullcount.projection.export import HEADER
-from fullcount.projection.system import ROLES
+from fullcount.projection.system import ROLES, Projection
 from fullcount.store import Store
 
 FILES = {"hitters.csv", "pitchers.csv", "table.csv", "mean.csv", "intervals.csv", "summary.md", "report.html"}
@@ -51,3 +51,20 @@ def test_a_folder_that_is_not_a_demos_is_left_alone(tmp_path: Path, there: str) 
         demo.run_demo(tmp_path, 0, Console(file=StringIO()))
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
     assert path.read_text() == "mine"
+
+
+def test_the_verdict_compares_with_the_truth():
+    true = pl.DataFrame({"player": [1, 2, 3], "season": [2001] * 3, "role": ["batter"] * 3, "K%": [0.1, 0.2, 0.3]})
+    true = true.with_columns(pl.col("K%").alias("BB%"), pl.col("player").cast(pl.Int32))
+    true = pl.concat([true, true.with_columns(pl.lit("pitcher").alias("role"))])
+
+    def projected(strikeouts: list[float]) -> Projection:
+        frame = pl.DataFrame({"player": [1, 2, 3], "PA": [100.0] * 3, "TBF": [100.0] * 3, "SO": strikeouts})
+        frame = frame.with_columns(pl.col("SO").alias("BB"))
+        return Projection.of(2001, frame.drop("TBF"), frame.drop("PA"))
+
+    systems = {"marcel": projected([20.0, 10.0, 30.0]), "contextual": projected([11.0, 21.0, 31.0])}
+    table = demo.against_truth(systems, true)
+    assert table.filter(system="contextual")["r"].to_list() == pytest.approx([1.0] * 4)
+    assert table.filter(system="contextual")["rmse"].to_list() == pytest.approx([0.01] * 4)
+    assert all("beats Marcel" in line for line in demo.verdict(table))

@@ -13,12 +13,12 @@ from rich.markup import escape
 
 from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
-from fullcount.evaluation.backtest import BacktestResult, backtest
+from fullcount.evaluation.backtest import backtest
 from fullcount.evaluation.cohorts import Cohort
 from fullcount.projection.contextual import Contextual
 from fullcount.projection.export import export
 from fullcount.projection.marcel import Marcel
-from fullcount.projection.system import ROLES, League
+from fullcount.projection.system import League, Projection, Role, rates
 from fullcount.report.backtest import write_backtest
 from fullcount.report.figures import training
 from fullcount.report.html import Section
@@ -77,7 +77,9 @@ def run_demo(out: Path, seed: int, console: Console) -> pl.DataFrame:
     say(f"projecting {last} and judging it")
     contextual = Contextual(store, runs["batter"], runs["pitcher"])
     known = League.of(store)
-    hitters, pitchers = export(contextual.project(cutoff, known), out, store.table("players"))
+    projections = {system.name: system.project(cutoff, known) for system in (Marcel(), contextual)}
+    hitters, pitchers = export(projections[contextual.name], out, store.table("players"))
+    truth = against_truth(projections, league.true_rates)
     result = backtest(
         [Marcel(), contextual, Oracle(league.true_rates)],
         known,
@@ -89,23 +91,45 @@ def run_demo(out: Path, seed: int, console: Console) -> pl.DataFrame:
     learning = Section(
         "Pre-training", "Loss of each predicted field, nats.", figure=training(Run(out / "encoder").records())
     )
-    written = write_backtest(result, out, console, title="fullcount demo: a simulated league", sections=[learning])
-    for line in verdict(result):
+    talent = Section("Against true talent", "r and RMSE of projected with true rates, all projected players.", truth)
+    title = "fullcount demo: a simulated league"
+    written = write_backtest(result, out, console, title=title, sections=[talent, learning])
+    for line in verdict(truth):
         say(line)
     for path in (hitters, pitchers, *written):
         say(f"wrote {path}")
     return result.table
 
 
-def verdict(result: BacktestResult) -> list[str]:
-    """Whether the contextual model beats Marcel on K% and BB%, where the truth is known: one sentence a rate."""
-    lines = []
-    for role in ROLES:
+def against_truth(projections: dict[str, Projection], true_rates: pl.DataFrame) -> pl.DataFrame:
+    """How near each system's K% and BB% came to the players' true rates, which no luck of one season blurs.
+
+    Args:
+        projections: of one season, by system.
+        true_rates: `SimulatedLeague.true_rates`.
+
+    Returns:
+        role, stat, system, n, r and rmse, over all projected players.
+    """
+    rows = []
+    roles: tuple[tuple[Role, str], ...] = (("hitters", "batter"), ("pitchers", "pitcher"))
+    for role, name in roles:
         for stat in ("K%", "BB%"):
-            r = {row["system"]: row["r"] for row in result.mean.filter(role=role, stat=stat).iter_rows(named=True)}
-            word = "beats" if r["contextual"] > r["marcel"] else "does not beat"
-            lines.append(
-                f"{role}' {stat}: contextual r {r['contextual']:.3f} {word} Marcel's {r['marcel']:.3f} "
-                f"(the truth itself: {r['truth']:.3f})"
-            )
+            for system, projection in projections.items():
+                truth = true_rates.filter((pl.col("season") == projection.season) & (pl.col("role") == name))
+                said = rates(projection.role(role), role).join(truth, on="player", suffix=" true")
+                error = said[stat] - said[f"{stat} true"]
+                r = said.select(pl.corr(stat, f"{stat} true")).item()
+                rmse = (error**2).mean() ** 0.5  # type: ignore[operator]
+                rows.append({"role": role, "stat": stat, "system": system, "n": said.height, "r": r, "rmse": rmse})
+    return pl.DataFrame(rows)
+
+
+def verdict(table: pl.DataFrame) -> list[str]:
+    """Whether the contextual model is nearer to the truth than Marcel: one sentence a rate of `against_truth`."""
+    lines = []
+    for (role, stat), part in table.group_by("role", "stat", maintain_order=True):
+        r = dict(zip(part["system"], part["r"], strict=True))
+        word = "beats" if r["contextual"] > r["marcel"] else "does not beat"
+        lines.append(f"{role}' true {stat}: contextual r {r['contextual']:.3f} {word} Marcel's {r['marcel']:.3f}")
     return lines
