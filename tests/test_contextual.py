@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from fullcount.adaptation import samples
 from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
-from fullcount.projection import contextual
 from fullcount.projection.contextual import Contextual
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.registry import make_system
@@ -207,7 +207,7 @@ def test_who_has_no_recent_events_gets_the_fallback(
         assert row["system"].to_list() == ["marcel"]
         assert_same(row, his)
         assert (found.role(role)["system"] == "contextual").any()
-    monkeypatch.setattr(contextual, "STALE", 30)  # nobody played in February
+    monkeypatch.setattr(samples, "STALE", 30)  # nobody played in February
     stale = projected(store, runs)
     assert set(stale.hitters["system"]) == set(stale.pitchers["system"]) == {"marcel"}
     assert_same(stale.hitters, marcel.hitters)

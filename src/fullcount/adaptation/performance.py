@@ -270,6 +270,8 @@ class SampleSource:
     def _representations(self, progress: bool) -> Tensor:
         """Raw representations [m, width] of the samples, less the league's on the day if the task is relative."""
         s = self.samples
+        if not self.task.use_embedding:  # the head will not read them: nothing to encode
+            return torch.zeros(len(s), len(self.task.center))
         if not self.task.relative:
             return self._pooled(s.first, s.stop, progress)
         days, day = np.unique(s.day, return_inverse=True)

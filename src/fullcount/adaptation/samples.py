@@ -57,14 +57,13 @@ class Samples:
         return Samples(self.role, self.grain, **arrays, game_id=names, targets=targets)
 
 
-def samples(
-    store: Store, history: History, priors: Priors, grain: Grain, *, since: date, before: date, stale: int = STALE
-) -> Samples:
+def samples(store: Store, history: History, priors: Priors, grain: Grain, *, since: date, before: date) -> Samples:
     """All samples of the history's role whose target lies wholly in [since, before).
+
+    A player whose newest appearance is older than `STALE` days is left out: there is nothing recent to read.
 
     Args:
         grain: "game": every game with an exposure; "season": every player-season, as of 1 March.
-        stale: a player whose newest appearance is older than this many days is left out (nothing recent to read).
     """
     role = history.window.role
     lines = game_lines(store, role).filter(pl.col("date").is_between(since, before, closed="left"))
@@ -85,7 +84,7 @@ def samples(
         opponents = opponent_mix(store, priors, role, lines)
     player = lines["player"].to_numpy().astype(np.int64)
     first, stop = history.before(player, day)
-    recent = (stop > first) & (day - history.days[np.maximum(stop - 1, 0)] <= stale)
+    recent = is_recent(history, first, stop, day)
     found = Samples(
         role=role,
         grain=grain,
@@ -100,11 +99,16 @@ def samples(
     return found.pick(recent)
 
 
+def is_recent(history: History, first: Int, stop: Int, day: Int | int) -> NDArray[np.bool_]:
+    """[m] whether each window `first`..`stop` holds an appearance in the `STALE` days before `day`."""
+    return np.asarray((stop > first) & (day - history.days[np.maximum(stop - 1, 0)] <= STALE))
+
+
 def recent_windows(history: History, day: int) -> tuple[Int, Int]:
     """Windows (first, stop) as of `day` of everybody who appeared in the `STALE` days before it."""
     players = np.unique(history.players)
     first, stop = history.before(players, np.full(len(players), day))
-    recent = (stop > first) & (day - history.days[np.maximum(stop - 1, 0)] <= STALE)
+    recent = is_recent(history, first, stop, day)
     return first[recent], stop[recent]
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fullcount.adaptation.performance import EmbeddingCache, PerformanceTask, SampleSource
-from fullcount.adaptation.samples import STALE, Samples, known
+from fullcount.adaptation.samples import Samples, is_recent, known
 from fullcount.errors import FullcountError
 from fullcount.fields import OUTCOMES
 from fullcount.priors import EXTRAS, Priors
@@ -78,8 +78,7 @@ class Contextual:
         task, history, cache = self._tasks[role]
         day = np.full(len(players), day_number(as_of))
         first, stop = history.before(players, day)
-        recent = (stop > first) & (day - history.days[np.maximum(stop - 1, 0)] <= STALE)
-        chosen = np.flatnonzero(recent)
+        chosen = np.flatnonzero(is_recent(history, first, stop, day))
         if not len(chosen):
             return out
         asked = Samples(
