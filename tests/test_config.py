@@ -27,7 +27,9 @@ def test_a_file_and_overrides(tmp_path):
         (["encoder.d_modle=32"], "encoder.d_modle"),
         (["train.learning_rate=1"], "train.learning_rate"),
         (["batter.appearances=sometimes"], "batter.appearances"),
-        (["mask_rate=1.5"], "mask_rate"),
+        (["objectives=[{kind='masked_gamestate', rate=1.5}]"], "rate"),
+        (["objectives=masked_gamestate+telepathy"], "objectives.1"),
+        (["objectives=next_event", "encoder.use_prior=true"], "causal"),
         (["encoder.d_model=100"], "encoder"),
         (["batch_tokens=3", "batch_tokens.x=1"], "batch_tokens is one value"),
         (["before"], "key=value"),
@@ -58,7 +60,7 @@ def test_the_file_is_named(tmp_path):
 def test_a_configuration_does_not_change():
     config = load(PretrainConfig, None, BEFORE)
     with pytest.raises(ValidationError):
-        config.mask_rate = 0.3
+        config.batch_tokens = 3
 
 
 def test_unknown_methods_are_refused():

@@ -167,6 +167,7 @@ def games(draw: st.DrawFn) -> tuple[Batch, torch.Tensor, list[tuple[int, int, in
         role=torch.zeros(1, dtype=torch.int64),
         player=torch.zeros(1, dtype=torch.int64),
         prior=torch.zeros((1, 12)),
+        matchup=torch.zeros((1, len(kind), 0)),
         seed=0,
     )
     return batch, targets, labels

@@ -39,6 +39,8 @@ class Batch:
         game: [B, S] games back from the newest (0); position: [B, S] place within the game (separator 0).
         role: [B] 0 batter, 1 pitcher. player: [B] ids.
         prior: [B, width] the player's prior as the encoder reads it (`Priors.features`), as of the window's last game.
+        matchup: [B, S, width] at events what is known of batter and pitcher on the morning of the game
+            (`Priors.matchup`); width 0 where it was not asked for.
         seed: what random choices about this batch (masks) are derived from.
     """
 
@@ -51,6 +53,7 @@ class Batch:
     role: Tensor
     player: Tensor
     prior: Tensor
+    matchup: Tensor
     seed: int
 
     @property
@@ -69,8 +72,13 @@ class Batch:
         return Batch(**tensors, seed=self.seed)
 
 
-def collate(history: History, first: Int, stop: Int, priors: Priors | None, seed: int = 0) -> Batch:
-    """Windows `first`..`stop` ([B] positions of the history each) as one padded batch."""
+def collate(
+    history: History, first: Int, stop: Int, priors: Priors | None, seed: int = 0, *, matchup: bool = False
+) -> Batch:
+    """Windows `first`..`stop` ([B] positions of the history each) as one padded batch.
+
+    `matchup`: with what is known of both players of each event (needs priors).
+    """
     store = history.store
     size = len(first)
     games = stop - first
@@ -114,6 +122,12 @@ def collate(history: History, first: Int, stop: Int, priors: Priors | None, seed
         else np.zeros((size, Priors.WIDTH), dtype=np.float32)
     )
 
+    known = np.zeros((size * width, Priors.MATCHUP if matchup else 0), dtype=np.float32)
+    if matchup:
+        if priors is None:
+            raise FullcountError("matchup: collation needs the priors that say what is known of the players")
+        known[flat_event] = _matchup(history, appearances, priors)
+
     def tensor(array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array.reshape(size, width, *array.shape[1:]))
 
@@ -127,8 +141,20 @@ def collate(history: History, first: Int, stop: Int, priors: Priors | None, seed
         role=torch.full((size,), int(role == "pitcher"), dtype=torch.int64),
         player=torch.from_numpy(player),
         prior=torch.from_numpy(prior),
+        matchup=tensor(known),
         seed=seed,
     )
+
+
+def _matchup(history: History, appearances: Int, priors: Priors) -> NDArray[np.float32]:
+    """`Priors.matchup` of each event of `appearances`, [events, MATCHUP]; looked up once for each run of events."""
+    runs = history.runs(appearances)
+    index = history.store.runs
+    all_of = history.store.appearances(history.window.role)
+    chosen = history.index[appearances]
+    days = np.repeat(history.days[appearances], np.asarray(all_of.runs)[chosen])
+    each = priors.matchup(np.asarray(index["batter"])[runs], np.asarray(index["pitcher"])[runs], days)
+    return np.repeat(each, np.asarray(index["length"])[runs], axis=0)
 
 
 def mix(*numbers: int) -> int:
@@ -147,6 +173,7 @@ class Sampler:
         tokens: tokens per batch and process.
         block: steps drawn and sorted together; more steps, less padding.
         minimum_events: windows with fewer events are not drawn.
+        matchup: batches say what is known of both players of each event (see `collate`).
     """
 
     def __init__(
@@ -159,11 +186,13 @@ class Sampler:
         tokens: int = 16384,
         seed: int = 0,
         priors: Priors | None = None,
+        matchup: bool = False,
         block: int = 32,
         minimum_events: int = 4,
     ) -> None:
         self.histories = tuple(History(store, w) for w in windows)
-        self.tokens, self.seed, self.priors, self.block = tokens, seed, priors, block
+        self.tokens, self.seed, self.block = tokens, seed, block
+        self.priors, self.matchup = priors, matchup
         low, high = day_number(since), day_number(before)
         self._pools: list[Int] = []
         for h in self.histories:
@@ -183,7 +212,8 @@ class Sampler:
         block, place = divmod(step, self.block)
         plan = self._plan(block, world)
         which, first, stop = plan[place * world + rank]
-        return collate(self.histories[which], first, stop, self.priors, mix(self.seed, step, rank))
+        seed = mix(self.seed, step, rank)
+        return collate(self.histories[which], first, stop, self.priors, seed, matchup=self.matchup)
 
     def _plan(self, block: int, world: int) -> list[tuple[int, Int, Int]]:
         """The block's batches: for each of block * world places (history, first, stop)."""

@@ -14,6 +14,8 @@ from fullcount.adaptation.performance import HeadName
 from fullcount.adaptation.samples import Grain
 from fullcount.errors import FullcountError
 from fullcount.model.transformer import EncoderConfig
+from fullcount.objectives.masked_gamestate import MaskedGamestateConfig
+from fullcount.objectives.registry import Objectives, spelt_out
 from fullcount.store import PlayerRole
 from fullcount.training.loop import TrainConfig
 from fullcount.windows import Window
@@ -43,8 +45,7 @@ class WindowConfig(Base):
 class PretrainConfig(Base):
     """A pre-training run."""
 
-    objective: Literal["masked_gamestate"] = "masked_gamestate"
-    mask_rate: float = Field(0.15, gt=0, lt=1)
+    objectives: Objectives = Field((MaskedGamestateConfig(),), min_length=1)  # or "masked_gamestate+inning"
     encoder: EncoderConfig = EncoderConfig()
     batter: WindowConfig = WindowConfig(games=30, events=480)
     pitcher: WindowConfig = WindowConfig(games=5, events=480)
@@ -52,6 +53,17 @@ class PretrainConfig(Base):
     since: date = date(1988, 1, 1)
     batch_tokens: int = Field(8192, gt=0)
     train: TrainConfig = TrainConfig(lr=2e-3)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _looks_back(cls, data: Any) -> Any:
+        """Next-event prediction gets the causal encoder it needs where nothing else is said."""
+        objectives = spelt_out(data.get("objectives", ()))
+        kinds = [o.get("kind") if isinstance(o, dict) else getattr(o, "kind", None) for o in objectives or ()]
+        encoder = data.get("encoder", {})
+        if "next_event" in kinds and isinstance(encoder, dict):
+            data = {**data, "encoder": {"causal": True, "use_prior": False, "matchup": True, **encoder}}
+        return data
 
 
 class FinetuneConfig(Base):

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fullcount.fields import OUTCOMES
+from fullcount.fields import BY_NAME, CALL_CLASS, CATEGORICAL, OUTCOMES
 from fullcount.store import ROLES, PlayerRole, Store, day_number
-from fullcount.windows import NO_DAY, player_day
+from fullcount.windows import NO_DAY, player_day, ranges
 
 Float = NDArray[np.float64]
 
@@ -30,6 +30,15 @@ STRENGTH: dict[PlayerRole, dict[str, float]] = {
 DECAY = 0.00068
 #: Counts beside the outcome mix: what a game line holds and a plate-appearance outcome does not say.
 EXTRAS: dict[PlayerRole, tuple[str, ...]] = {"batter": ("SB", "R", "RBI"), "pitcher": ("outs", "ER")}
+#: Kinds of count and classes of pitches whose shares are a player's tendencies (balls are what the others leave).
+COUNT_KINDS = ("first", "even", "two strikes")
+PITCH_RESULTS = ("C", "S", "F", "X")
+#: Prior strength of a tendency in pitches of its kind of count, [kinds, results]: p (1 - p) over the variance between
+#: players beyond chance, player-seasons of 2010-18 with 150 such pitches.
+PITCH_STRENGTH: dict[PlayerRole, tuple[tuple[float, ...], ...]] = {
+    "batter": ((50, 60, 100, 115), (105, 75, 230, 145), (190, 100, 240, 100)),
+    "pitcher": ((240, 190, 405, 420), (385, 165, 490, 215), (285, 135, 345, 235)),
+}
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,11 @@ class Priors:
     #: the speed (steals) or run-prevention log-ratio.
     WIDTH = 12
     COLUMNS = (*OUTCOMES[1:], "exposure", "games")
+    #: Width of `matchup`: features and tendencies of the batter, then of the pitcher.
+    MATCHUP = 2 * (WIDTH + len(COUNT_KINDS) * len(PITCH_RESULTS))
 
     def __init__(self, store: Store, decay: float = DECAY) -> None:
-        self.decay = decay
+        self.store, self.decay = store, decay
         self._lines = {r: game_lines(store, r) for r in ROLES}
         players = store.table("players").filter(pl.col("birth_date").is_not_null())
         born = players.select("player", pl.col("birth_date").cast(pl.Int32)).sort("player")
@@ -78,18 +89,18 @@ class Priors:
 
     @cached_property
     def _own(self) -> dict[PlayerRole, _Sums]:
-        return {r: self._sums(self._lines[r], r) for r in ROLES}
+        return {r: self._sums(self._lines[r], self.columns(r)) for r in ROLES}
 
-    def _sums(self, lines: pl.DataFrame, role: PlayerRole) -> _Sums:
+    def _sums(self, lines: pl.DataFrame, columns: tuple[str, ...]) -> _Sums:
         lines = lines.sort("player", "date")
         player = lines["player"].to_numpy().astype(np.int64)
         day = lines["date"].cast(pl.Int32).to_numpy().astype(np.int64)
-        values = lines.select(self.columns(role)).to_numpy().astype(np.float64)
+        values = lines.select(columns).to_numpy().astype(np.float64)
         # Each player is summed apart, from his own first day: in one running sum over all of them the recent lines of
         # some would swallow the early ones of others.
         origin = day[np.searchsorted(player, player)]
-        grown = pl.DataFrame(values * np.exp(self.decay * (day - origin))[:, None], schema=self.columns(role))
-        sums = grown.with_columns(lines["player"]).select(pl.col(self.columns(role)).cum_sum().over("player"))
+        grown = pl.DataFrame(values * np.exp(self.decay * (day - origin))[:, None], schema=columns)
+        sums = grown.with_columns(lines["player"]).select(pl.col(columns).cum_sum().over("player"))
         totals = np.concatenate([np.zeros((1, values.shape[1])), sums.to_numpy()])
         return _Sums(player_day(player, day), totals, np.append(origin, 0))
 
@@ -101,16 +112,20 @@ class Priors:
             lines = self._lines[role]
             if role == "batter":
                 lines = lines.filter(~pl.col("is_pitcher"))
-            daily = lines.group_by("date").agg(pl.col(self.columns(role)).sum()).sort("date")
-            day = daily["date"].cast(pl.Int32).to_numpy().astype(np.int64)
-            values = daily.select(self.columns(role)).to_numpy().astype(np.float64)
-            values = values * self._weights(day, _LEAGUE_DECAY)[:, None]
-            answer[role] = day, np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+            answer[role] = self._daily(lines, self.columns(role))
         return answer
+
+    def _daily(self, lines: pl.DataFrame, columns: tuple[str, ...]) -> tuple[NDArray[np.int64], Float]:
+        daily = lines.group_by("date").agg(pl.col(columns).sum()).sort("date")
+        day = daily["date"].cast(pl.Int32).to_numpy().astype(np.int64)
+        values = daily.select(columns).to_numpy().astype(np.float64) * self._weights(day, _LEAGUE_DECAY)[:, None]
+        return day, np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
 
     def counts(self, role: PlayerRole, players: NDArray[np.integer], days: NDArray[np.integer]) -> Float:
         """Decayed counts [m, columns] of `players` [m] before `days` [m]; see `columns`."""
-        sums = self._own[role]
+        return self._before(self._own[role], players, days)
+
+    def _before(self, sums: _Sums, players: NDArray[np.integer], days: NDArray[np.integer]) -> Float:
         players, days = np.asarray(players, dtype=np.int64), np.asarray(days, dtype=np.int64)
         stop = np.searchsorted(sums.key, player_day(players, days))
         start = np.searchsorted(sums.key, player_day(players, np.full_like(days, NO_DAY)))
@@ -173,6 +188,48 @@ class Priors:
         columns = [reliability, np.where(np.isnan(age), 0, (age - 28) / 5), ~np.isnan(age), exposure, special]
         return np.concatenate([ratio, np.stack(columns, axis=1)], axis=1).astype(np.float32)
 
+    def tendencies(
+        self, role: PlayerRole, players: NDArray[np.integer], days: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """[m, 12] what becomes of a player's pitches: 3 log(shrunken share / league's), by kind of count and result.
+
+        Order: `COUNT_KINDS` x `PITCH_RESULTS`. Counts decay as game lines do; nothing on or after the day is counted.
+        """
+        sums, (day, totals) = self._pitches[role]
+        k, c = len(COUNT_KINDS), len(PITCH_RESULTS)
+        own = self._before(sums, players, days).reshape(-1, k, c + 1)
+        league = totals[np.searchsorted(day, np.asarray(days))].reshape(-1, k, c + 1)
+        share = np.where(league[..., c:] > 0, league[..., :c] / np.maximum(league[..., c:], 1e-12), 0.18)
+        strength = np.array(PITCH_STRENGTH[role])
+        mine = (own[..., :c] + strength * share) / (own[..., c:] + strength)
+        return _log_ratio(mine, share).reshape(-1, k * c).astype(np.float32)
+
+    @cached_property
+    def _pitches(self) -> dict[PlayerRole, tuple[_Sums, tuple[NDArray[np.int64], Float]]]:
+        """Per role: running sums of each player's pitches by kind of count and result, and the league's per day."""
+        lines = pitch_lines(self.store)
+        names = tuple(c for c in lines.columns if c not in (*ROLES, "date"))
+        answer: dict[PlayerRole, tuple[_Sums, tuple[NDArray[np.int64], Float]]] = {}
+        league = self._daily(lines, names)
+        for role in ROLES:
+            own = lines.rename({role: "player"}).group_by("player", "date").agg(pl.col(names).sum())
+            answer[role] = self._sums(own, names), league
+        return answer
+
+    def matchup(
+        self, batters: NDArray[np.integer], pitchers: NDArray[np.integer], days: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """[m, MATCHUP] features and tendencies of `batters` and `pitchers` [m] as of the morning of `days` [m]."""
+        parts = []
+        for role, who in zip(ROLES, (batters, pitchers), strict=True):
+            key, place = np.unique(
+                player_day(np.asarray(who, np.int64), np.asarray(days, np.int64)), return_inverse=True
+            )
+            player, day = key >> 24, (key & 0xFFFFFF) + NO_DAY
+            each = np.concatenate([self.features(role, player, day), self.tendencies(role, player, day)], axis=1)
+            parts.append(each[place])
+        return np.concatenate(parts, axis=1)
+
 
 _LEAGUE_DECAY = np.log(2) / 365
 _FLAT = dict(zip(OUTCOMES[1:], (0.2, 0.085, 0.15, 0.045, 0.005, 0.03, 0.01), strict=True)) | {
@@ -214,4 +271,51 @@ def game_lines(store: Store, role: PlayerRole) -> pl.DataFrame:
         *hits[1:],
         pl.col("HBP").fill_null(0).cast(pl.Int32),
         *[pl.col(c).fill_null(0).cast(pl.Int32) for c in EXTRAS[role]],
+    )
+
+
+def pitch_lines(store: Store) -> pl.DataFrame:
+    """Pitches of each batter against each pitcher and day, by kind of count and result (regular season).
+
+    Columns: batter, pitcher, date, and for each of `COUNT_KINDS` a count of each of `PITCH_RESULTS` and of all ("n").
+    """
+    where = {f.name: i for i, f in enumerate(CATEGORICAL)}
+    table = np.array(
+        [
+            -1,
+            *(
+                PITCH_RESULTS.index(c) if (c := CALL_CLASS[v]) in PITCH_RESULTS else len(PITCH_RESULTS)
+                for v in BY_NAME["call"].vocabulary or ()
+            ),
+        ]
+    )
+    runs = store.runs
+    start, length = np.asarray(runs["start"]).astype(np.int64), np.asarray(runs["length"]).astype(np.int64)
+    rows = ranges(start, length)
+    fields = np.asarray(store.categorical)
+    result = table[fields[:, where["call"]]]
+    balls, strikes = fields[:, where["balls"]], fields[:, where["strikes"]]  # ids: the count plus one, 0 unknown
+    kind = np.where(strikes == 3, 2, np.where((balls == 1) & (strikes == 1), 0, 1))
+    known = (result >= 0) & (balls > 0) & (strikes > 0)
+    width = len(PITCH_RESULTS) + 1
+    owner = np.repeat(np.arange(len(start)), length)
+    cell = (kind * width + result)[rows]
+    counted = known[rows]
+    flat = np.bincount(owner[counted] * 3 * width + cell[counted], minlength=len(start) * 3 * width)
+    counts = flat.reshape(-1, 3, width)
+    counts[..., -1] = counts.sum(axis=-1)  # the last cell held what is none of the results: balls and hit batters
+    names = [f"{k}:{r}" for k in COUNT_KINDS for r in (*PITCH_RESULTS, "n")]
+    games = store.games.select("date", (pl.col("game_type") == "R").alias("regular"))
+    frame = pl.DataFrame(counts.reshape(-1, 3 * width).astype(np.int32), schema=names)
+    return (
+        frame.with_columns(
+            pl.Series("batter", np.asarray(runs["batter"])),
+            pl.Series("pitcher", np.asarray(runs["pitcher"])),
+            games["date"].gather(np.asarray(runs["game"])).alias("date"),
+            games["regular"].gather(np.asarray(runs["game"])).alias("regular"),
+        )
+        .filter("regular")
+        .drop("regular")
+        .group_by("batter", "pitcher", "date")
+        .agg(pl.col(names).sum())
     )

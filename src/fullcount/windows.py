@@ -110,15 +110,19 @@ class History:
         enough = np.searchsorted(self._seen, self._seen[stop] - self.window.events, side="left")
         return np.minimum(np.maximum.reduce([earliest, stop - self.window.games, np.minimum(enough, stop - 1)]), stop)
 
+    def runs(self, appearances: NDArray[Any]) -> NDArray[Any]:
+        """Run numbers (see `Store.runs`) of `appearances` [k] (positions in `index`), in order."""
+        all_of = self.store.appearances(self.window.role)
+        chosen = self.index[appearances]
+        return np.asarray(all_of.order)[ranges(all_of.start[chosen], all_of.runs[chosen])]
+
     def rows(self, appearances: NDArray[Any]) -> tuple[Int, Int]:
         """Store rows of `appearances` [k] (positions in `index`), in order.
 
         Returns:
             rows [events] of the store, and events per appearance [k].
         """
-        all_of, runs = self.store.appearances(self.window.role), self.store.runs
-        chosen = self.index[appearances]
-        order = np.asarray(all_of.order)[ranges(all_of.start[chosen], all_of.runs[chosen])]
+        runs, order = self.store.runs, self.runs(appearances)
         return ranges(runs["start"][order], runs["length"][order]), self.events[appearances]
 
 

@@ -56,7 +56,9 @@ def embed(
             continue
         chosen = positions[chunk]
         with autocast:
-            vectors = game_embeddings(encoder, collate(history, chosen, chosen + 1, priors).to(device))
+            vectors = game_embeddings(
+                encoder, collate(history, chosen, chosen + 1, priors, matchup=encoder.config.matchup).to(device)
+            )
         out[chunk] = vectors.float().cpu().numpy()
     return out
 
@@ -322,7 +324,7 @@ class SampleSource:
         if self._ready is not None:
             return SampleBatch(part.targets, self._ready[torch.from_numpy(chosen)], None, empty, empty, empty.long())
         positions, days, events, owner = self._games(part.first, part.stop)
-        games = collate(self.history, positions, positions + 1, self.priors)
+        games = collate(self.history, positions, positions + 1, self.priors, matchup=self.task.encoder.config.matchup)
         return SampleBatch(part.targets, None, games, days, events, owner)
 
     def _placed(self, chosen: NDArray[np.int64]) -> SampleBatch:

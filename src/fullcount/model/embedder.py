@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fullcount.batches import EVENT, SLOT, Batch
-from fullcount.fields import CATEGORICAL, FIELDS, NUMERIC
+from fullcount.fields import CATEGORICAL, FIELDS, NUMERIC, Role
 from fullcount.priors import Priors
 
 
@@ -15,6 +15,12 @@ class EventEmbedder(nn.Module):
 
     An event is the sum of its fields' embeddings; a hidden categorical field has a learned vector of its own, distinct
     from "missing"; a hidden numeric field is absent. The player slot reads the role and, if `use_prior`, the prior.
+
+    Args:
+        matchup: an event also reads what was known of its batter and pitcher that morning; it goes the way of the
+            dynamic situation fields, for it says whose turn it is.
+        ahead: each token also reads the situation (and matchup) of the event that follows it, which is known before
+            that event happens. For encoders that look back only and are asked what comes next.
     """
 
     offsets: Tensor
@@ -22,7 +28,7 @@ class EventEmbedder(nn.Module):
     categorical_fields: Tensor
     numeric_fields: Tensor
 
-    def __init__(self, d_model: int, use_prior: bool = True) -> None:
+    def __init__(self, d_model: int, use_prior: bool = True, matchup: bool = False, ahead: bool = False) -> None:
         super().__init__()
         widths = torch.tensor([f.capacity + 1 for f in CATEGORICAL])  # the last id of each field: hidden
         offsets = torch.cumsum(widths, 0) - widths
@@ -36,7 +42,13 @@ class EventEmbedder(nn.Module):
         self.kind = nn.Embedding(4, d_model)
         self.role = nn.Embedding(2, d_model)
         self.prior = nn.Linear(Priors.WIDTH, d_model, bias=False) if use_prior else None
-        for weight in (self.table.weight, self.kind.weight, self.role.weight):
+        self.matchup = nn.Linear(Priors.MATCHUP, d_model, bias=False) if matchup else None
+        self.situation = sum(f.role is Role.SITUATION for f in CATEGORICAL)  # they come first
+        self.whose_turn = where["stand"]
+        count = int(widths[: self.situation].sum())
+        self.ahead = nn.EmbeddingBag(count, d_model, mode="sum") if ahead else None
+        tables = [self.table.weight, self.kind.weight, self.role.weight]
+        for weight in tables if self.ahead is None else [*tables, self.ahead.weight]:
             nn.init.normal_(weight, std=0.5 / len(CATEGORICAL) ** 0.5)
 
     def forward(self, batch: Batch, hidden: Tensor | None = None) -> Tensor:
@@ -54,7 +66,22 @@ class EventEmbedder(nn.Module):
         events = self.table(ids.reshape(size * width, -1)[is_event])
         numbers = torch.cat([numeric, present.to(numeric.dtype)], dim=-1).reshape(size * width, -1)[is_event]
         events = events + self.numeric(numbers)
+        known = None
+        if self.matchup is not None:
+            known = self.matchup(batch.matchup)
+            if hidden is not None:
+                known = known * ~hidden[..., self.whose_turn].unsqueeze(-1)
+            if self.ahead is None:
+                events = events + known.reshape(size * width, -1)[is_event]
         x = x.index_put((is_event.nonzero()[:, 0],), events.to(x.dtype), accumulate=True).view(size, width, -1)
+        if self.ahead is not None:
+            following = (batch.kind[:, 1:] == EVENT).reshape(-1)
+            situation = ids[:, 1:, : self.situation].reshape(-1, self.situation)[following]
+            coming = self.ahead(situation)
+            if known is not None:
+                coming = coming + known[:, 1:].reshape(-1, known.shape[-1])[following]
+            at = (batch.kind[:, 1:] == EVENT).nonzero()
+            x = x.index_put((at[:, 0], at[:, 1]), coming.to(x.dtype), accumulate=True)
         slot = self.role(batch.role)
         if self.prior is not None:
             slot = slot + self.prior(batch.prior)

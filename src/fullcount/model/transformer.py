@@ -33,9 +33,14 @@ class EncoderConfig(BaseModel):
     context: Context = "window"
     event_attention: bool = False  # event-weighted attention: a learned bias on plate-appearance endings, per head
     use_prior: bool = True  # the player's shrunken rates, age and reliability enter his slot
+    matchup: bool = False  # every event carries what was known of its batter and pitcher that morning
+    causal: bool = False  # no token sees a later one; each reads the situation of the event that follows it
 
     @model_validator(mode="after")
     def _fits(self) -> EncoderConfig:
+        if self.causal and self.use_prior:
+            # As of the window's last game it counts what happened in the earlier ones, which are to be predicted.
+            raise ValueError("causal: the slot's prior knows the window's own games; set use_prior = false")
         if self.d_model % (4 * self.heads):
             raise ValueError("d_model must be a multiple of 4 * heads (two rotary axes)")
         return self
@@ -122,20 +127,19 @@ class GamestateTransformer(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedder = EventEmbedder(config.d_model, config.use_prior)
+        self.embedder = EventEmbedder(config.d_model, config.use_prior, config.matchup, config.causal)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.d_model)
         for name, weight in self.named_parameters():
             if name.endswith(("attention.out.weight", "down.weight")):
                 nn.init.normal_(weight, std=0.02 / (2 * config.layers) ** 0.5)
 
-    def forward(self, batch: Batch, hidden: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(self, batch: Batch, hidden: Tensor | None = None) -> Tensor:
         """Encode a batch.
 
         Args:
             batch: B sequences of S tokens.
             hidden: [B, S, len(FIELDS)] bool, fields not shown (masking).
-            causal: look back only.
         """
         x = self.embedder(batch, hidden)
         angles = None
@@ -143,12 +147,12 @@ class GamestateTransformer(nn.Module):
             angles = rotary_angles(batch, self.config.d_model // self.config.heads)
         else:
             x = x + sinusoidal(batch, self.config.d_model).to(x.dtype)
-        mask = PlayerAttentionMask(self.config.context, causal)(batch)
+        mask = PlayerAttentionMask(self.config.context, self.config.causal)(batch)
         # A hidden event may not be told apart by the attention paid to it.
         event = batch.categorical[..., _EVENT]
         flags = (event > 0) & (event != _NO_EVENT)
         if hidden is not None:
             flags = flags & ~hidden.any(dim=-1)
         for block in self.blocks:
-            x = block(x, mask, causal, angles, flags)
+            x = block(x, mask, self.config.causal, angles, flags)
         return self.norm(x)  # type: ignore[no-any-return]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from fullcount.batches import EVENT, SEPARATOR, Batch
-from fullcount.fields import CATEGORICAL, FIELDS, Role
+from fullcount.batches import EVENT, SEPARATOR, Batch, Sampler
+from fullcount.fields import CATEGORICAL, EVENT_OUTCOME, EVENTS, FIELDS, OUTCOMES, Role
+from fullcount.model.transformer import GamestateTransformer
+from fullcount.store import Store
 
 COLUMN = {f.name: i for i, f in enumerate(CATEGORICAL)}
+#: Class of the plate-appearance outcome by event id; -1 for no event and for what is no plate appearance.
+_OUTCOME = torch.tensor([-1, *(OUTCOMES.index(EVENT_OUTCOME[e]) if e in EVENT_OUTCOME else -1 for e in EVENTS)])
 
 
 @dataclass
@@ -37,8 +43,8 @@ class Losses:
             self.add(name, total, count, weight)
 
     def means(self) -> dict[str, float]:
-        """Raw mean of each loss."""
-        return {n: float(s.detach()) / max(float(self.counts[n]), 1.0) for n, s in self.sums.items()}
+        """Raw mean of each loss that had targets."""
+        return {n: float(s.detach()) / float(self.counts[n]) for n, s in self.sums.items() if self.counts[n] > 0}
 
 
 class Objective(nn.Module):
@@ -49,6 +55,33 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Losses of one batch."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Data:
+    """What an objective may ask of the training data when it is built.
+
+    Attributes:
+        store: opened store. before: the training cut-off; nothing on or after it may be read.
+        sampler: of the training batches (say, to count tokens for a unigram generator).
+    """
+
+    store: Store
+    before: date
+    sampler: Sampler
+
+
+class ObjectiveConfig(BaseModel):
+    """Options of one objective, told apart by `kind`. Subclasses add theirs and build the objective."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    weight: float = Field(1.0, gt=0)  # of its losses in a combination
+
+    def build(self, encoder: GamestateTransformer, data: Data) -> Objective:
+        """The objective on an encoder."""
         raise NotImplementedError
 
 
@@ -83,3 +116,21 @@ def ends_game(batch: Batch) -> Tensor:
     last = batch.kind == EVENT
     last[:, :-1] &= batch.kind[:, 1:] != EVENT
     return last
+
+
+def plate_appearance_outcomes(batch: Batch) -> Tensor:
+    """[B, S] class (see `fields.OUTCOMES`) of how the plate appearance of each event ends; -1 where that is not seen.
+
+    It is not seen outside events, where the event is missing, and where the player left before the end.
+    """
+    event = batch.categorical[..., COLUMN["event"]].long()
+    here = batch.kind == EVENT
+    ends = here & (event > 0) & (event != 1 + EVENTS.index("none"))
+    turn = (here & (batch.categorical[..., COLUMN["begin_pa"]] > 0)).cumsum(dim=1)
+    width = event.shape[1]
+    place = torch.where(ends, torch.arange(width, device=event.device), width)
+    end = place.flip(1).cummin(dim=1).values.flip(1)
+    found = end.clamp(max=width - 1)
+    same = (turn.gather(1, found) == turn) & (batch.game.gather(1, found) == batch.game)
+    outcome = _OUTCOME.to(event.device)[event].gather(1, found)
+    return torch.where(here & (end < width) & same, outcome, -1)

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from fullcount.batches import EVENT, Batch
 from fullcount.fields import Role
 from fullcount.model.heads import FieldHeads
 from fullcount.model.transformer import GamestateTransformer
-from fullcount.objectives.base import COLUMN, Losses, Objective, ends_game, generator_of, hide
+from fullcount.objectives.base import (
+    COLUMN,
+    Data,
+    Losses,
+    Objective,
+    ObjectiveConfig,
+    ends_game,
+    generator_of,
+    hide,
+)
+
+
+class MaskedGamestateConfig(ObjectiveConfig):
+    """Options of masked gamestate modelling."""
+
+    kind: Literal["masked_gamestate"] = "masked_gamestate"
+    rate: float = Field(0.15, gt=0, lt=1)  # share of events hidden
+
+    def build(self, encoder: GamestateTransformer, data: Data) -> MaskedGamestate:
+        return MaskedGamestate(encoder, self.rate)
 
 
 class MaskedGamestate(Objective):

@@ -18,8 +18,7 @@ from fullcount.batches import Sampler
 from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
-from fullcount.objectives.base import Losses
-from fullcount.objectives.masked_gamestate import MaskedGamestate
+from fullcount.objectives.base import Data, Losses, Objective
 from fullcount.priors import Priors
 from fullcount.store import Store, day_number
 from fullcount.training.loop import fit
@@ -27,11 +26,11 @@ from fullcount.training.run import Run, fingerprint
 from fullcount.windows import History
 
 
-def pretrain(config: PretrainConfig, store: Store, out: Path, progress: bool = True) -> dict[str, Any]:
-    """Pre-train an encoder, or go on with the run in `out`. Returns the summary of `loop.fit`."""
+def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, Sampler, Sampler]:
+    """The objective of a configuration on a new encoder, and the samplers of its training and validation batches."""
     torch.manual_seed(config.train.seed)
-    task = MaskedGamestate(GamestateTransformer(config.encoder), config.mask_rate)
-    priors = Priors(store) if config.encoder.use_prior else None
+    encoder = GamestateTransformer(config.encoder)
+    priors = Priors(store) if config.encoder.use_prior or config.encoder.matchup else None
     windows = (config.batter.window("batter"), config.pitcher.window("pitcher"))
     played = store.games.filter(pl.col("date") < config.before)["date"].max()
     if played is None:
@@ -39,14 +38,38 @@ def pretrain(config: PretrainConfig, store: Store, out: Path, progress: bool = T
     held = cast(date, played) - timedelta(days=60)  # the last two months of play are kept for validation
 
     def sampler(since: date, before: date, seed: int) -> Sampler:
-        return Sampler(store, windows, since=since, before=before, tokens=config.batch_tokens, seed=seed, priors=priors)
+        return Sampler(
+            store,
+            windows,
+            since=since,
+            before=before,
+            tokens=config.batch_tokens,
+            seed=seed,
+            priors=priors,
+            matchup=config.encoder.matchup,
+        )
 
     train = sampler(config.since, held, config.train.seed)
     check = sampler(held, config.before, config.train.seed + 7919)
+    [objective] = [o.build(encoder, Data(store, config.before, train)) for o in config.objectives]
+    return objective, train, check
+
+
+def pretrain(
+    config: PretrainConfig, store: Store, out: Path, progress: bool = True, init: Path | None = None
+) -> dict[str, Any]:
+    """Pre-train an encoder, or go on with the run in `out`. Returns the summary of `loop.fit`.
+
+    `init`: a pre-training run of the same objectives and shape whose weights to begin with.
+    """
+    task, train, check = build_pretraining(config, store)
+    facts = {"data": store.fingerprint(), "cutoff": config.before.isoformat()}
+    if init is not None:
+        facts["init"] = _begin_with(task, init, config)
     run = Run(out)
     run.begin(
         {"job": "pretrain", **config.model_dump(mode="json")},
-        {"data": store.fingerprint(), "cutoff": config.before.isoformat()},
+        facts,
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -58,6 +81,20 @@ def pretrain(config: PretrainConfig, store: Store, out: Path, progress: bool = T
         return total.means()
 
     return fit(task, train.batch, config.train, run, validate, progress)
+
+
+def _begin_with(task: Objective, init: Path, config: PretrainConfig) -> str:
+    """Load the weights of a run into `task`; returns their fingerprint."""
+    run = Run(init)
+    seen = date.fromisoformat(run.config()["facts"]["cutoff"])
+    if seen > config.before:
+        raise FullcountError(f"{init}: has seen play up to {seen}, after before = {config.before}")
+    tensors, _ = run.load(run.weights)
+    try:
+        task.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise FullcountError(f"{init}: its weights have other shapes than this configuration: {error}") from error
+    return fingerprint(tensors)
 
 
 def load_encoder(path: Path) -> tuple[GamestateTransformer, str, date]:

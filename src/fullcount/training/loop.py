@@ -169,7 +169,8 @@ def fit(
             advance(losses.means(), state.meta["tokens"] / max(elapsed(), 1e-9))
             last = state.step == config.steps
             if state.step % config.log_every == 0 or last:
-                means = {n: float(_sum(fabric, s.detach()) / counts[n].clamp(min=1)) for n, s in losses.sums.items()}
+                sums = {n: _sum(fabric, s.detach()) for n, s in losses.sums.items()}
+                means = {n: float(s / counts[n]) for n, s in sums.items() if counts[n] > 0}
                 record = {
                     "step": state.step,
                     "tokens": state.meta["tokens"],
