@@ -173,6 +173,8 @@ class Sampler:
         tokens: tokens per batch and process.
         block: steps drawn and sorted together; more steps, less padding.
         minimum_events: windows with fewer events are not drawn.
+        league_balance: a league's share of the windows is in proportion to (number of its windows)^(1 - balance): 0 as
+            they fall, 1 every league alike. A window is of the league of its last game.
         matchup: batches say what is known of both players of each event (see `collate`).
     """
 
@@ -189,6 +191,7 @@ class Sampler:
         matchup: bool = False,
         block: int = 32,
         minimum_events: int = 4,
+        league_balance: float = 0.0,
     ) -> None:
         self.histories = tuple(History(store, w) for w in windows)
         self.tokens, self.seed, self.block = tokens, seed, block
@@ -205,6 +208,7 @@ class Sampler:
             raise FullcountError(f"no windows between {since} and {before}: is the season in the store?")
         weight = np.array([float(h.events[p].sum()) for h, p in zip(self.histories, self._pools, strict=True)])
         self._share = weight / weight.sum()
+        self._chance = [_balanced(h, p, league_balance) for h, p in zip(self.histories, self._pools, strict=True)]
         self._cached: tuple[tuple[int, int], list[tuple[int, Int, Int]]] | None = None
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
@@ -224,24 +228,24 @@ class Sampler:
         counts = np.round(self._share * places).astype(int)
         counts[np.argmax(counts)] += places - counts.sum()
         plan: list[tuple[int, Int, Int]] = []
-        for which, (history, pool, count) in enumerate(zip(self.histories, self._pools, counts, strict=True)):
-            if not count:
-                continue
-            plan += [(which, *window) for window in self._cut(history, pool, int(count), rng)]
+        for which, count in enumerate(counts.tolist()):
+            if count:
+                plan += [(which, *window) for window in self._cut(which, count, rng)]
         plan = [plan[i] for i in rng.permutation(len(plan))]
         self._cached = ((block, world), plan)
         return plan
 
-    def _cut(self, history: History, pool: Int, count: int, rng: np.random.Generator) -> list[tuple[Int, Int]]:
+    def _cut(self, which: int, count: int, rng: np.random.Generator) -> list[tuple[Int, Int]]:
         """`count` batches of about `tokens` tokens each, of windows of similar length."""
+        history, pool, chance = self.histories[which], self._pools[which], self._chance[which]
         seen = np.concatenate([[0], np.cumsum(history.events)])
 
         def lengths(first: Int, stop: Int) -> Int:
             return np.asarray(seen[stop] - seen[first] + (stop - first) + 1)
 
-        trial = lengths(*history.ending_at(rng.choice(pool, 256)))
+        trial = lengths(*history.ending_at(rng.choice(pool, 256, p=chance)))
         drawn = max(count, round(count * self.tokens / float(trial.mean())))
-        first, stop = history.ending_at(rng.choice(pool, drawn))
+        first, stop = history.ending_at(rng.choice(pool, drawn, p=chance))
         length = lengths(first, stop)
         by_length = np.argsort(length, kind="stable")
         first, stop, length = first[by_length], stop[by_length], length[by_length]
@@ -251,3 +255,14 @@ class Sampler:
         cuts = np.maximum.accumulate(np.searchsorted(place, number) - number) + number
         cuts = np.minimum(cuts, len(first) - count + number)
         return [(first[a:b], stop[a:b]) for a, b in pairwise(cuts.tolist())]
+
+
+def _balanced(history: History, pool: Int, balance: float) -> NDArray[np.float64] | None:
+    """Chance of each window of `pool` (see `Sampler`), or None where all are alike."""
+    if balance == 0 or not len(pool):
+        return None
+    store = history.store
+    game = np.asarray(store.appearances(history.window.role).game)[history.index[pool]]
+    league = store.games["league"].rank("dense").to_numpy()[game]
+    weight = np.bincount(league).astype(np.float64)[league] ** -balance
+    return np.asarray(weight / weight.sum())

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fullcount.fields import BY_NAME, CALL_CLASS, CATEGORICAL, OUTCOMES
+from fullcount.sources.seasons import main_league
 from fullcount.store import ROLES, PlayerRole, Store, day_number
 from fullcount.windows import NO_DAY, player_day, ranges
 
@@ -245,14 +246,16 @@ def _log_ratio(rate: Float, league: Float) -> Float:
 
 
 def game_lines(store: Store, role: PlayerRole) -> pl.DataFrame:
-    """Regular-season game lines of a role with outcome counts under the names of `fields.OUTCOMES`.
+    """Regular-season game lines of a role in the main league, outcome counts under the names of `fields.OUTCOMES`.
 
     Columns: player, date, season, game_id, team, opponent, home, `exposure` (PA or BF), `games` (1), the outcomes from
     K to HBP, the role's extras, and for batters `is_pitcher`, for pitchers `GS`.
     """
     table = store.table("batting_games" if role == "batter" else "pitching_games")
     exposure = "PA" if role == "batter" else "BF"
-    lines = table.filter((pl.col("game_type") == "R") & (pl.col(exposure) > 0))
+    # A rate of another league is not this league's: until lines are translated, those of the minors say nothing here.
+    own = pl.col("league") == main_league(table["league"])
+    lines = table.filter(own & (pl.col("game_type") == "R") & (pl.col(exposure) > 0))
     hits = [pl.col(c).fill_null(0).cast(pl.Int32) for c in ("H", "2B", "3B", "HR")]
     return lines.select(
         "player",

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import polars as pl
 
 from fullcount.errors import FullcountError
-from fullcount.sources.seasons import season_lines
+from fullcount.sources.seasons import main_league, season_lines
 from fullcount.store import Store
 
 Role = Literal["hitters", "pitchers"]
@@ -62,7 +62,7 @@ class League:
     def of(cls, store: Store) -> League:
         """The league of a store: its season lines, and the sums of its game lines for seasons without any.
 
-        MLB where the store holds it, else the league with most lines.
+        Its name is that of `main_league`.
         """
         batting, pitching = store.table("batting_seasons"), store.table("pitching_seasons")
         have = pl.concat([batting.select("league", "season"), pitching.select("league", "season")]).unique()
@@ -74,8 +74,7 @@ class League:
             batting, pitching = pl.concat([batting, sums[0]]), pl.concat([pitching, sums[1]])
         if not batting.height:
             raise FullcountError(f"{store.root}: no season or game lines; ingest lahman or retrosheet first")
-        leagues = batting["league"].value_counts(sort=True)["league"].to_list()
-        return cls(batting, pitching, store.table("players"), "MLB" if "MLB" in leagues else leagues[0])
+        return cls(batting, pitching, store.table("players"), main_league(batting["league"]))
 
     def before(self, as_of: date) -> League:
         """The league as known on `as_of`: season s is history from November 1 of year s on. Cached per season."""

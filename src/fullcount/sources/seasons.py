@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from fullcount.sources.tables import BATTING_COUNTS, PITCHING_COUNTS, conform
+from fullcount.sources.tables import BATTING_COUNTS, MINOR_LEAGUES, PITCHING_COUNTS, conform
 
 _KEY = ["player", "season"]
 
@@ -22,6 +22,15 @@ def _main_team(games: pl.DataFrame, weight: str) -> pl.DataFrame:
         .group_by(_KEY, maintain_order=True)
         .agg(pl.col("team").first())
     )
+
+
+def main_league(leagues: pl.Series) -> str:
+    """Of the leagues of many lines (or games) the one that is projected; "" where there are no lines.
+
+    MLB where it is among them; else the one with most lines, a minor league only where there is no other.
+    """
+    counts = leagues.rename("league").value_counts().sort("count", "league", descending=[True, False])
+    return min(counts["league"].to_list(), key=lambda name: (name != "MLB", name in MINOR_LEAGUES), default="")
 
 
 def season_lines(

@@ -3,14 +3,15 @@
 Keys
     `player` (and `batter`, `pitcher`): the MLBAM id of the register, Int32. One canonical id everywhere.
     `game_id`: Retrosheet's form, home team's Retrosheet code + yyyymmdd + number (0 single, 1 and 2 of a double
-        header). A game from Statcast gets the same id, so the same game from two sources is one game.
+        header). A game from Statcast gets the same id, so the same game from two sources is one game. A minor-league
+        game has the home team's MLBAM id in front.
     `pa_number`: 1, 2, ... within the game in playing order, both teams counted together.
     `pitch_number`: 1, 2, ... within the plate appearance; automatic balls and strikes are rows too.
 Codes
     Vocabularies of `call`, `contact`, `event`, `pitch_type` are those of `fullcount.fields`.
     `game_type`: "R" regular season, "P" postseason, "S" spring, "A" all-star. `league`: "MLB", "AAA", ...
     `bases` is a bit mask: 1 first, 2 second, 4 third. `top` is true when the visitors bat.
-    Teams and parks are Retrosheet codes in MLB games.
+    Teams and parks are Retrosheet codes in MLB games, MLBAM team ids in minor-league games.
 """
 
 from __future__ import annotations
@@ -173,6 +174,9 @@ PLAYERS: Schema = {
     "key_bbref": pl.String,
     "key_fangraphs": pl.String,
 }
+
+#: Leagues below the majors, as `milb` names them; ACL, FCL and DSL are the complex leagues.
+MINOR_LEAGUES = ("AAA", "AA", "A+", "A", "ACL", "FCL", "DSL")
 
 SCHEMAS: dict[str, Schema] = {
     "pitches": PITCHES,
