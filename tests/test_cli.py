@@ -34,6 +34,7 @@ HELP = {
     ("embed",): "Write one embedding a player and game",
     ("project",): "Project a season",
     ("backtest",): "Judge systems on seasons that have been played",
+    ("study",): "Compare configurations over seeds at an equal budget",
     ("demo",): "The whole path on a simulated league",
 }
 

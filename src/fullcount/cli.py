@@ -127,6 +127,7 @@ def pretrain(
     out: Out,
     store: StoreOption = Path("store"),
     config: ConfigFile = None,
+    init: Annotated[Path | None, typer.Option(help="Pre-training run whose weights to begin with.")] = None,
     override: Overrides = [],  # noqa: B006  typer reads the default
 ) -> None:
     """Pre-train an encoder on the store's pitches. The same command goes on with a stopped run."""
@@ -134,7 +135,7 @@ def pretrain(
     from fullcount.store import Store
     from fullcount.training.jobs import pretrain as job
 
-    _print_summary(job(load(PretrainConfig, config, override), Store.open(store), out), out)
+    _print_summary(job(load(PretrainConfig, config, override), Store.open(store), out, init=init), out)
 
 
 @app.command()
@@ -234,6 +235,37 @@ def backtest(
     for path in write_backtest(result, out, console, retrosheet=_uses_retrosheet(opened)):
         _say(f"wrote {path}")
     _notice(opened)
+
+
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="TOML file, as in studies/.", dir_okay=False)],
+    out: Out,
+    store: StoreOption = Path("store"),
+    override: Overrides = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the runs would cost.")] = False,
+) -> None:
+    """Compare configurations over seeds at an equal budget. The same command goes on with what is not finished."""
+    from fullcount.config import load
+    from fullcount.evaluation.study import StudyConfig, plan, run_study
+    from fullcount.report.study import planned, write_study
+    from fullcount.report.tables import show
+    from fullcount.store import Store
+
+    config, opened = load(StudyConfig, file, override), Store.open(store)
+    if dry_run:
+        show(
+            planned(plan(config, opened, out)), console, f"{config.name}: a run costs, times {len(config.seeds)} seeds"
+        )
+        return
+    result = run_study(config, opened, out)
+    for path in write_study(result, out, console):
+        _say(f"wrote {path}")
+    if result.failures:
+        run, sentence = next(iter(result.failures.items()))
+        raise FullcountError(
+            f"{len(result.failures)} runs failed, the same command tries them again; {run}: {sentence}"
+        )
 
 
 @app.command()

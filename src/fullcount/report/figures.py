@@ -138,11 +138,8 @@ def training(records: Sequence[Mapping[str, Any]]) -> Figure:
     losses = sorted({k.removeprefix("validation/") for k in logged})
     if not losses:
         raise FullcountError("training: the log has no losses yet")
-    across = min(3, len(losses))
-    down = -(-len(losses) // across)
-    figure = _figure(4.2 * across, 3.4 * down)
-    panels = figure.subplots(down, across, squeeze=False).ravel()
-    for axes, loss in zip(panels, losses, strict=False):
+    figure, panels = _panels(len(losses))
+    for axes, loss in zip(panels, losses, strict=True):
         for key, style, colour in ((loss, "-", COLOURS[1]), (f"validation/{loss}", "o-", COLOURS[2])):
             points = [(r["step"], r[key]) for r in records if key in r and "step" in r]
             if points:
@@ -151,8 +148,53 @@ def training(records: Sequence[Mapping[str, Any]]) -> Figure:
         _label(axes, loss, "step", "loss")
         axes.grid(color="#eeeeee", lw=0.8)
         axes.legend(frameon=False, fontsize=9)
-    for axes in panels[len(losses) :]:
-        axes.remove()
+    return figure
+
+
+def arms(summary: pl.DataFrame) -> Figure:
+    """A panel a figure of a study under one budget: mean of each arm over seeds with its 95 % interval.
+
+    Args:
+        summary: lines of `study.summary` of one budget and share.
+    """
+    names = summary["arm"].unique(maintain_order=True).to_list()
+    parts = summary.partition_by("what", maintain_order=True)
+    figure, panels = _panels(len(parts), height=1.3 + 0.32 * len(names))
+    styles = dict(zip(names, _styles(names), strict=True))
+    for axes, part in zip(panels, parts, strict=True):
+        for row in part.iter_rows(named=True):
+            (_, colour, marker), y = styles[row["arm"]], names.index(row["arm"])
+            if row["low"] is not None:
+                axes.hlines(y, row["low"], row["high"], color=colour, lw=1.6)
+            axes.plot(row["mean"], y, marker, color=colour, ms=6)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
+        axes.set_ylim(len(names) - 0.45, -0.55)
+        _label(axes, part["what"][0], "mean over seeds, 95 % interval", "")
+        axes.grid(axis="x", color="#e5e5e5", lw=0.8)
+    return figure
+
+
+def curves(summary: pl.DataFrame) -> Figure:
+    """A panel a figure of a study with several budgets: mean of each arm against floating-point operations of a run.
+
+    Args:
+        summary: lines of `study.summary`.
+    """
+    names = summary["arm"].unique(maintain_order=True).to_list()
+    parts = summary.partition_by("what", maintain_order=True)
+    figure, panels = _panels(len(parts))
+    for axes, part in zip(panels, parts, strict=True):
+        for arm, colour, marker in _styles(names):
+            own = part.filter(pl.col("arm") == arm).unique("steps").sort("flops")
+            axes.plot(own["flops"], own["mean"], marker + "-", color=colour, ms=5, lw=1.4, label=arm)
+            known = own.drop_nulls("low")
+            axes.vlines(known["flops"], known["low"], known["high"], color=colour, lw=1.2)
+        axes.set_xscale("log")
+        _label(axes, part["what"][0], "floating-point operations", "mean over seeds")
+        axes.grid(color="#eeeeee", lw=0.8)
+    legend = panels[0].legend(frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
 
 
@@ -160,6 +202,17 @@ def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _panels(n: int, width: float = 4.2, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+    """A figure of `n` panels, up to three abreast, each of this size in inches."""
+    across = min(3, n)
+    down = -(-n // across)
+    figure = _figure(width * across, height * down)
+    panels = list(figure.subplots(down, across, squeeze=False).ravel())
+    for spare in panels[n:]:
+        spare.remove()
+    return figure, panels[:n]
 
 
 def _styles(systems: Sequence[str]) -> list[tuple[str, str, str]]:
