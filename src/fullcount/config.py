@@ -16,7 +16,7 @@ from fullcount.errors import FullcountError
 from fullcount.model.transformer import EncoderConfig
 from fullcount.objectives.masked_gamestate import MaskedGamestateConfig
 from fullcount.objectives.registry import Objectives, spelt_out
-from fullcount.store import PlayerRole
+from fullcount.store import ROLES, PlayerRole
 from fullcount.training.loop import TrainConfig
 from fullcount.windows import Window
 
@@ -49,10 +49,16 @@ class PretrainConfig(Base):
     encoder: EncoderConfig = EncoderConfig()
     batter: WindowConfig = WindowConfig(games=30, events=480)
     pitcher: WindowConfig = WindowConfig(games=5, events=480)
+    roles: tuple[PlayerRole, ...] = Field(ROLES, min_length=1)  # whose sequences are read
     before: date  # the training cut-off: no event on or after it is seen
     since: date = date(1988, 1, 1)
+    validation_days: int = Field(60, gt=0)  # the last days of play before the cut-off are kept for validation
     batch_tokens: int = Field(8192, gt=0)
     train: TrainConfig = TrainConfig(lr=2e-3)
+
+    def window(self, role: PlayerRole) -> Window:
+        """The window of a role."""
+        return (self.batter if role == "batter" else self.pitcher).window(role)
 
     @model_validator(mode="before")
     @classmethod

@@ -31,11 +31,11 @@ def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, 
     torch.manual_seed(config.train.seed)
     encoder = GamestateTransformer(config.encoder)
     priors = Priors(store) if config.encoder.use_prior or config.encoder.matchup else None
-    windows = (config.batter.window("batter"), config.pitcher.window("pitcher"))
+    windows = tuple(config.window(role) for role in config.roles)
     played = store.games.filter(pl.col("date") < config.before)["date"].max()
     if played is None:
         raise FullcountError(f"the store has no game before {config.before}: ingest earlier seasons")
-    held = cast(date, played) - timedelta(days=60)  # the last two months of play are kept for validation
+    held = cast(date, played) - timedelta(days=config.validation_days)
 
     def sampler(since: date, before: date, seed: int) -> Sampler:
         return Sampler(
@@ -97,12 +97,29 @@ def _begin_with(task: Objective, init: Path, config: PretrainConfig) -> str:
     return fingerprint(tensors)
 
 
+def load_objective(path: Path, store: Store) -> tuple[Objective, PretrainConfig, date]:
+    """The objective of a pre-training run with its weights, its configuration and its training cut-off."""
+    run = Run(path)
+    whole = _pretraining(run)
+    facts = whole.pop("facts")
+    config = PretrainConfig.model_validate({k: v for k, v in whole.items() if k != "job"})
+    objective, _, _ = build_pretraining(config, store)
+    tensors, _ = run.load(run.weights)
+    objective.load_state_dict(tensors, strict=False)
+    return objective.eval(), config, date.fromisoformat(facts["cutoff"])
+
+
+def _pretraining(run: Run) -> dict[str, Any]:
+    config = run.config()
+    if config.get("job") != "pretrain":
+        raise FullcountError(f"{run.path}: not a pre-training run; give the folder that `fullcount pretrain` wrote")
+    return config
+
+
 def load_encoder(path: Path) -> tuple[GamestateTransformer, str, date]:
     """The encoder of a pre-training run, its fingerprint and its training cut-off."""
     run = Run(path)
-    config = run.config()
-    if config.get("job") != "pretrain":
-        raise FullcountError(f"{path}: not a pre-training run; give the folder that `fullcount pretrain` wrote")
+    config = _pretraining(run)
     encoder = GamestateTransformer(EncoderConfig(**config["encoder"]))
     tensors, _ = run.load(run.weights)
     mine = {n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
