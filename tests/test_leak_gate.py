@@ -166,6 +166,7 @@ def games(draw: st.DrawFn) -> tuple[Batch, torch.Tensor, list[tuple[int, int, in
         position=torch.zeros((1, len(kind)), dtype=torch.int16),
         role=torch.zeros(1, dtype=torch.int64),
         player=torch.zeros(1, dtype=torch.int64),
+        day=torch.zeros(1, dtype=torch.int64),
         prior=torch.zeros((1, 12)),
         matchup=torch.zeros((1, len(kind), 0)),
         seed=0,

@@ -37,7 +37,7 @@ class Batch:
         categorical: [B, S, fields] ids (0 outside events).
         numeric: [B, S, fields] scaled values, 0 where absent; present: [B, S, fields] bool.
         game: [B, S] games back from the newest (0); position: [B, S] place within the game (separator 0).
-        role: [B] 0 batter, 1 pitcher. player: [B] ids.
+        role: [B] 0 batter, 1 pitcher. player: [B] ids. day: [B] of the newest game (see `store.day_number`).
         prior: [B, width] the player's prior as the encoder reads it (`Priors.features`), as of the window's last game.
         matchup: [B, S, width] at events what is known of batter and pitcher on the morning of the game
             (`Priors.matchup`); width 0 where it was not asked for.
@@ -52,6 +52,7 @@ class Batch:
     position: Tensor
     role: Tensor
     player: Tensor
+    day: Tensor
     prior: Tensor
     matchup: Tensor
     seed: int
@@ -115,11 +116,9 @@ def collate(
     present = np.zeros((size * width, len(NUMERIC)), dtype=bool)
     present[flat_event] = there
     role = history.window.role
-    player = history.players[stop - 1] if size else np.zeros(0, np.int64)
+    player, day = history.players[stop - 1], history.days[stop - 1]
     prior = (
-        priors.features(role, player, history.days[stop - 1])
-        if priors is not None
-        else np.zeros((size, Priors.WIDTH), dtype=np.float32)
+        priors.features(role, player, day) if priors is not None else np.zeros((size, Priors.WIDTH), dtype=np.float32)
     )
 
     known = np.zeros((size * width, Priors.MATCHUP if matchup else 0), dtype=np.float32)
@@ -140,6 +139,7 @@ def collate(
         position=tensor(position),
         role=torch.full((size,), int(role == "pitcher"), dtype=torch.int64),
         player=torch.from_numpy(player),
+        day=torch.from_numpy(day),
         prior=torch.from_numpy(prior),
         matchup=tensor(known),
         seed=seed,
