@@ -61,7 +61,7 @@ def _set_up() -> None:
 
 @app.command()
 def ingest(
-    source: Annotated[str, typer.Argument(help="register, lahman, retrosheet or statcast")],
+    source: Annotated[str, typer.Argument(help="register, lahman, retrosheet, statcast or milb")],
     paths: Annotated[list[Path], typer.Argument(help="Files or folders.")],
     store: StoreOption = Path("store"),
     details: Annotated[
@@ -70,7 +70,7 @@ def ingest(
     jobs: Annotated[int | None, typer.Option(help="retrosheet: processes; default all cores.")] = None,
     postseason: Annotated[bool, typer.Option(help="statcast: postseason games too.")] = False,
 ) -> None:
-    """Read raw files into the store. Order: register, lahman, retrosheet, statcast."""
+    """Read raw files into the store. Order: register, lahman, retrosheet, statcast, milb."""
     from fullcount.sources.ingest import INGEST
     from fullcount.store import Store
 

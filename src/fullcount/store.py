@@ -359,6 +359,9 @@ def _encode(pitches: pl.DataFrame, open_vocabularies: dict[str, list[str]]) -> t
     last_of_pa = (
         pitches["pitch_number"] == pitches.select(pl.col("pitch_number").max().over(pa)).to_series()
     ).to_numpy()
+    # Where a source does not know the situation, what became of it is missing too.
+    situated = pitches.select(pl.all_horizontal(pl.col("balls", "strikes", "outs", "bases").is_not_null())).to_series()
+    pitches = pitches.with_columns(pl.col("balls", "strikes", "outs", "bases").fill_null(0))
     post_outs = pitches["post_outs"].fill_null(0).to_numpy()
 
     def step(name: str) -> NDArray[np.int64]:
@@ -378,7 +381,7 @@ def _encode(pitches: pl.DataFrame, open_vocabularies: dict[str, list[str]]) -> t
     columns = []
     for f in CATEGORICAL:
         if f.name == "delta":
-            columns.append(delta)
+            columns.append(np.where(situated.to_numpy(), delta, 0))
             continue
         ids = f.ids
         if f.is_open:

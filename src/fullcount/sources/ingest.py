@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from fullcount.errors import FullcountError
-from fullcount.sources import lahman, plate_appearances, register, retrosheet, statcast
+from fullcount.sources import lahman, milb, plate_appearances, register, retrosheet, statcast
 from fullcount.sources.link import align
 from fullcount.sources.tables import Tables
 from fullcount.store import Store
@@ -58,11 +58,20 @@ def ingest_statcast(store: Store, paths: Sequence[Path], postseason: bool = Fals
     return store
 
 
+def ingest_milb(store: Store, paths: Sequence[Path]) -> Store:
+    """Minor-league files with one row a plate appearance, or folders of them."""
+    tables = milb.read(list(paths), _register(store))
+    for season in tables.games["season"].unique().sort().to_list():
+        store = store.add(_of_season(tables, season), f"milb {season}")
+    return store
+
+
 INGEST: dict[str, Callable[..., Store]] = {
     "register": ingest_register,
     "lahman": ingest_lahman,
     "retrosheet": ingest_retrosheet,
     "statcast": ingest_statcast,
+    "milb": ingest_milb,
 }
 
 

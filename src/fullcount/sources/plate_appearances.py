@@ -45,7 +45,8 @@ _PITCH_TYPE = {
     "Pitch Out": "PO",
     "Intentional Ball": "IN",
 }
-_CONTACT = {
+#: `trajectory` -> contact.
+CONTACT_OF = {
     **{c: c for c in ("ground_ball", "line_drive", "fly_ball", "popup")},
     **dict.fromkeys(("bunt_grounder", "bunt_popup", "bunt_line_drive"), "bunt"),
 }
@@ -136,7 +137,7 @@ def _normalise(frame: pl.DataFrame) -> pl.DataFrame:
         pl.col("bat_side").alias("stand"),
         pl.col("pitch_hand").alias("throws"),
         event.alias("event"),
-        pl.col("trajectory").replace_strict(_CONTACT, default=None, return_dtype=pl.String).alias("contact"),
+        pl.col("trajectory").replace_strict(CONTACT_OF, default=None, return_dtype=pl.String).alias("contact"),
         pl.col("rbi").cast(pl.Int8),
         pl.col("pitch_type").replace_strict(_PITCH_TYPE, default=None, return_dtype=pl.String),
         pl.col("speed_mph").cast(pl.Float32).alias("release_speed"),

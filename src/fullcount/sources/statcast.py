@@ -140,7 +140,7 @@ def read(
     raw = _situate(_deduplicate(raw, files).with_columns(league=pl.lit(league)))
     pitches, games = _pitches(raw)
     turns = _plate_appearances(pitches)
-    lines = {"batting_games": _batting(turns, games, pitches), "pitching_games": _pitching(turns, games, pitches)}
+    lines = {"batting_games": batting_lines(turns, games, pitches), "pitching_games": _pitching(turns, games, pitches)}
     # The event of a plate appearance, also an inferred one, stands on its last pitch.
     pitches = pitches.drop("event").join(
         turns.filter(pl.col("pitch_number").is_not_null()).select("game_pk", "at_bat_number", "pitch_number", "event"),
@@ -153,7 +153,7 @@ def read(
         pitches=pitches.rename({"at_bat_number": "pa_number"}),
         plate_appearances=turns.rename({"at_bat_number": "pa_number"}),
         games=games,
-        players=_players(turns, pitches, register),
+        players=players_seen(turns, pitches, register, "Statcast batters and pitchers"),
         **lines,
     )
 
@@ -523,38 +523,42 @@ _COUNTS = {
 }
 
 
-def _tally(names: Sequence[str]) -> dict[str, pl.Expr]:
+def tally(names: Sequence[str]) -> dict[str, pl.Expr]:
+    """Counts of the turns (`event`) that are an H, 2B, HR, BB, ..."""
     return {n: pl.col("event").is_in(_COUNTS[n]).fill_null(False).sum().cast(pl.Int16) for n in names}
 
 
-def _sides(frame: pl.DataFrame, games: pl.DataFrame, home: pl.Expr) -> pl.DataFrame:
+def sides(frame: pl.DataFrame, games: pl.DataFrame, home: pl.Expr) -> pl.DataFrame:
+    """`frame` with the games' columns, team and opponent; `home`: whose side each row is on, null where unknown."""
     keys = ["game_pk", "game_id", "season", "date", "game_type", "league", "home_team", "away_team"]
     frame = frame.join(games.select(keys), on="game_pk", how="left", maintain_order="left").with_columns(home=home)
     return frame.with_columns(
-        team=pl.when("home").then("home_team").otherwise("away_team"),
-        opponent=pl.when("home").then("away_team").otherwise("home_team"),
+        team=pl.when("home").then("home_team").when(~pl.col("home")).then("away_team"),
+        opponent=pl.when("home").then("away_team").when(~pl.col("home")).then("home_team"),
     )
 
 
-def _batting(turns: pl.DataFrame, games: pl.DataFrame, pitches: pl.DataFrame) -> pl.DataFrame:
+def batting_lines(turns: pl.DataFrame, games: pl.DataFrame, pitches: pl.DataFrame) -> pl.DataFrame:
+    """Batters' game lines from turns (with `lineup_slot` and `_order`, turns of the side before); who is in `pitches`
+    as a pitcher, is one."""
     done = turns.filter((pl.col("event") != "truncated_pa").fill_null(True))
     lines = done.group_by("game_pk", "top", player="batter", maintain_order=True).agg(
         pl.len().cast(pl.Int16).alias("PA"),
         lineup_slot=pl.col("lineup_slot").first(),
         starter=pl.col("_order").first() < 9,
-        **_tally(tuple(_COUNTS)),
+        **tally(tuple(_COUNTS)),
     )
     lines = lines.with_columns(AB=pl.col("PA") - pl.sum_horizontal("BB", "HBP", "SH", "SF", "_interference"))
     pitched = pitches.select("game_pk", player="pitcher", is_pitcher=pl.lit(True)).unique()
     lines = lines.join(pitched, on=["game_pk", "player"], how="left", maintain_order="left")
-    return _sides(lines.with_columns(pl.col("is_pitcher").fill_null(False)), games, ~pl.col("top"))
+    return sides(lines.with_columns(pl.col("is_pitcher").fill_null(False)), games, ~pl.col("top"))
 
 
 def _pitching(turns: pl.DataFrame, games: pl.DataFrame, pitches: pl.DataFrame) -> pl.DataFrame:
     key = ["game_pk", "top", "player"]
     done = turns.filter((pl.col("event") != "truncated_pa").fill_null(True)).rename({"pitcher": "player"})
     faced = done.group_by(key).agg(
-        pl.len().cast(pl.Int16).alias("BF"), **_tally(("H", "2B", "3B", "HR", "BB", "IBB", "SO", "HBP"))
+        pl.len().cast(pl.Int16).alias("BF"), **tally(("H", "2B", "3B", "HR", "BB", "IBB", "SO", "HBP"))
     )
     thrown = (
         pitches.rename({"pitcher": "player"})
@@ -570,11 +574,11 @@ def _pitching(turns: pl.DataFrame, games: pl.DataFrame, pitches: pl.DataFrame) -
         GF=((place == pl.len().over("game_pk", "top") - 1) & (place > 0)).cast(pl.Int16),
     ).join(faced, on=key, how="left", maintain_order="left")
     counts = ("BF", "H", "2B", "3B", "HR", "BB", "IBB", "SO", "HBP")
-    return _sides(lines.with_columns(pl.col(counts).fill_null(0)), games, pl.col("top"))
+    return sides(lines.with_columns(pl.col(counts).fill_null(0)), games, pl.col("top"))
 
 
-def _players(turns: pl.DataFrame, pitches: pl.DataFrame, register: pl.DataFrame | None) -> pl.DataFrame:
-    """Everyone seen, with the sides he bats from and throws with."""
+def players_seen(turns: pl.DataFrame, pitches: pl.DataFrame, register: pl.DataFrame | None, what: str) -> pl.DataFrame:
+    """Everyone seen, with the sides he bats from and throws with; `what` names them when the register lacks some."""
 
     def hand(column: str) -> pl.Expr:
         known = pl.col(column).drop_nulls()
@@ -586,5 +590,5 @@ def _players(turns: pl.DataFrame, pitches: pl.DataFrame, register: pl.DataFrame 
     players = bats.join(throws, on="player", how="full", coalesce=True).sort("player")
     if register is None:
         return players
-    join_ids(players.select(mlbam="player"), "mlbam", register, "player", "Statcast batters and pitchers")
+    join_ids(players.select(mlbam="player"), "mlbam", register, "player", what)
     return merge_players([register.join(players, on="player", how="semi"), conform(players, "players")])
