@@ -176,7 +176,7 @@ def test_equal_budgets(sim_store: Store, tmp_path: Path) -> None:
 
 def test_a_study_from_file_to_figures(sim_store: Store, tmp_path: Path, trained: list[str]) -> None:
     arguments = ["study", EXAMPLE, "--store", sim_store.root, "--out", tmp_path]
-    overrides = [*QUICK, "budget.shares=[0.7,1.0]", "arm=[{name='small'},{name='wide',encoder={d_model=32}}]"]
+    overrides = [*QUICK, "arm=[{name='small'},{name='wide',encoder={d_model=32}}]"]
     words = [*map(str, arguments), *(w for o in overrides for w in ("-o", o))]
     told = CliRunner().invoke(app, [*words, "--dry-run"])
     assert told.exit_code == 0, told.stderr
@@ -192,14 +192,14 @@ def test_a_study_from_file_to_figures(sim_store: Store, tmp_path: Path, trained:
     assert not results["failures"]
     assert len(set(trained)) == len(trained)
     # Equal seeds see the same batches: to the token at equal tokens, and about the same work at equal work.
-    equal = rows.filter(pl.col("budget") == "tokens").group_by("seed", "share").agg(pl.col("tokens").n_unique())
+    equal = rows.filter(pl.col("budget") == "tokens").group_by("seed").agg(pl.col("tokens").n_unique())
     assert set(equal["tokens"]) == {1}
-    work = rows.filter(pl.col("budget") == "flops", pl.col("share") == 1)["flops"]
+    work = rows.filter(pl.col("budget") == "flops")["flops"]
     assert 0.8 < work.min() / work.max() <= 1
     table = pl.read_csv(tmp_path / "table.csv")
     assert table["seeds"].unique().to_list() == [2]
     assert set(table.filter(pl.col("arm") == "small")["difference"]) == {None}
-    assert table.filter(pl.col("arm") != "small").null_count().sum_horizontal().item() == 0
+    assert table.filter(pl.col("arm") != "small").drop("own_low", "own_high").null_count().sum_horizontal().item() == 0
     page = (tmp_path / "table.md").read_text()
     assert "| validation call " in page
     assert "less small" in page
@@ -283,7 +283,7 @@ def test_another_configuration_in_the_same_folder_fails_by_name(sim_store: Store
 def test_the_probe_is_a_measure(sim_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def probe(run: Path, store: Store, config: ProbeConfig, progress: bool) -> pl.DataFrame:
         rows = [
-            {"role": "batter", "target": target, "measure": "r", "value": value, "low": 0.1}
+            {"role": "batter", "target": target, "measure": "r", "value": value, "low": 0.1, "high": 0.9}
             for target, value in (("K%", config.draws / 100), ("HR%", math.nan))
         ]
         return pl.DataFrame(rows)
@@ -294,11 +294,10 @@ def test_the_probe_is_a_measure(sim_store: Store, tmp_path: Path, monkeypatch: p
         result = run_study(example(*quick, f"measures.probe.draws={draws}"), sim_store, tmp_path, progress=False)
         found = {row["what"]: row for row in result.rows.iter_rows(named=True)}
         assert found["probe batter K% r"]["value"] == draws / 100
-    assert found["probe batter K% r"]["low"] == 0.1
     assert found["probe batter HR% r"]["value"] is None
     write_study(result, tmp_path)
     page = (tmp_path / "table.md").read_text()
-    assert "| probe batter K% r | one |     1 | .7000 |" in page
+    assert "| probe batter K% r | one |     1 | .7000 | [.1000, .9000] |" in page
     assert "validation" not in page
 
 

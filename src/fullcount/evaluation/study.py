@@ -329,10 +329,12 @@ def summary(result: StudyResult) -> pl.DataFrame:
 
     And the difference from the first arm on the same seeds: difference, difference_low, difference_high. Intervals
     are 95 % t-intervals over seeds, null for a single one. A figure that is missing for a seed does not count there.
+    own_low, own_high: the measure's own interval (say, over players), mean over seeds.
     """
     known = result.rows.filter(pl.col("value").is_not_null()) if result.rows.height else result.rows
     if known.is_empty():
         raise FullcountError(f"study {result.config.name}: no run has ended, so there is nothing to compare")
+    known = known.with_columns(pl.lit(None, pl.Float64).alias(c) for c in ("low", "high") if c not in known.columns)
     reference = next(iter(result.config.arms))
     place = {arm: i for i, arm in enumerate(result.config.arms)}
     table = []
@@ -348,7 +350,11 @@ def summary(result: StudyResult) -> pl.DataFrame:
             spread = t_interval(np.array(list(own.values())))
             paired = np.array([value - first[seed] for seed, value in own.items() if seed in first])
             apart = t_interval(paired) if arm != reference and len(paired) else (None, None, None)
-            cost = part.filter(pl.col("arm") == arm).select(pl.col("steps", "tokens", "flops", "seconds").mean())
+            mean = part.filter(pl.col("arm") == arm).mean()
+            cost, bounds = (
+                mean.select("steps", "tokens", "flops", "seconds"),
+                mean.select(own_low="low", own_high="high"),
+            )
             table.append(
                 {
                     "budget": budget,
@@ -359,6 +365,7 @@ def summary(result: StudyResult) -> pl.DataFrame:
                     "seeds": len(own),
                     **cost.row(0, named=True),
                     **dict(zip(("mean", "low", "high"), spread, strict=True)),
+                    **bounds.row(0, named=True),
                     **dict(zip(("difference", "difference_low", "difference_high"), apart, strict=True)),
                 }
             )

@@ -16,7 +16,8 @@ from fullcount.report.tables import difference, markdown, number, show
 
 
 def write_study(result: StudyResult, out: Path, console: Console | None = None) -> list[Path]:
-    """Write `results.json`, `table.csv`, `table.md`, a figure a measure and budget, and curves where budgets vary.
+    """Write `results.json`, `table.csv`, `table.md`, a figure a measure and budget, and curves where an arm had
+    several budgets.
 
     The JSON and the CSV have every figure; the page and the graphs those the study shows. Where no run has ended there
     is the JSON alone.
@@ -58,7 +59,7 @@ def write_study(result: StudyResult, out: Path, console: Console | None = None) 
     for (measure, budget), part in largest.group_by("measure", "budget", maintain_order=True):
         written.append(out / f"{measure}-{budget}.png")
         arms(part).savefig(written[-1])
-    if len(config.budget.shares) > 1:
+    if table.group_by("arm").agg(pl.col("steps").n_unique())["steps"].max() != 1:
         for (measure,), part in shown.group_by("measure", maintain_order=True):
             written.append(out / f"{measure}-curve.png")
             curves(part).savefig(written[-1])
@@ -94,23 +95,28 @@ def _costs(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _readable(part: pl.DataFrame, reference: str) -> pl.DataFrame:
-    return pl.DataFrame(
+    table = pl.DataFrame(
         [
             {
                 "figure": row["what"],
                 "arm": row["arm"],
                 "seeds": row["seeds"],
                 "mean": _between(row["mean"], row["low"], row["high"]),
+                "own interval": None if row["own_low"] is None else _bounds(row["own_low"], row["own_high"]),
                 f"less {reference}": difference(row["difference"], row["difference_low"], row["difference_high"], 4),
             }
             for row in part.iter_rows(named=True)
         ],
         infer_schema_length=None,
     )
+    return table.select(c for c in table if c.null_count() < table.height)
 
 
 def _between(value: float, low: float | None, high: float | None) -> str:
     digits = 4 if abs(value) < 10 else 1
-    if low is None or high is None:
-        return number(value, digits)
-    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
+    mean = number(value, digits)
+    return mean if low is None or high is None else f"{mean} {_bounds(low, high, digits)}"
+
+
+def _bounds(low: float, high: float, digits: int = 4) -> str:
+    return f"[{number(low, digits)}, {number(high, digits)}]"
