@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -9,14 +11,18 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from fullcount.batches import Batch
+from fullcount.batches import PAD, Batch
 from fullcount.fields import CATEGORICAL, EVENTS
 from fullcount.model.attention import Context, PlayerAttentionMask
+from fullcount.model.cache import Cache
 from fullcount.model.embedder import EventEmbedder
 from fullcount.model.positions import rotary_angles, rotate, sinusoidal
 
 _EVENT = [f.name for f in CATEGORICAL].index("event")
 _NO_EVENT = EVENTS.index("none") + 1
+
+#: Adds new keys and values to those of earlier tokens (`Cache.add`).
+Remember = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor | None]]
 
 
 class EncoderConfig(BaseModel):
@@ -61,7 +67,13 @@ class Attention(nn.Module):
         self.event_bias = nn.Parameter(torch.zeros(config.heads)) if config.event_attention else None
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, causal: bool, angles: tuple[Tensor, Tensor] | None, flags: Tensor
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        angles: tuple[Tensor, Tensor] | None,
+        flags: Tensor,
+        remember: Remember | None = None,
     ) -> Tensor:
         size, width, _ = x.shape
         q, k, v = self.qkv(x).view(size, width, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
@@ -70,7 +82,12 @@ class Attention(nn.Module):
         scale = self.head_dim**-0.5
         if self.event_bias is not None:
             q, k, v = self._with_event_channel(q, k, v, flags, scale)
-        y = _attend(q, k, v, mask, causal and mask is None, scale)
+        if remember is None:
+            y = _attend(q, k, v, mask, causal and mask is None, scale)
+        else:
+            k, v, mask = remember(k, v)
+            y = F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, is_causal=mask is None, scale=scale)
+            y = y.to(x.dtype)
         y = y[..., : self.head_dim].transpose(1, 2).reshape(size, width, -1)
         return self.out(y)  # type: ignore[no-any-return]
 
@@ -111,9 +128,15 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, causal: bool, angles: tuple[Tensor, Tensor] | None, flags: Tensor
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        causal: bool,
+        angles: tuple[Tensor, Tensor] | None,
+        flags: Tensor,
+        remember: Remember | None = None,
     ) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_attention(x), mask, causal, angles, flags))
+        x = x + self.dropout(self.attention(self.norm_attention(x), mask, causal, angles, flags, remember))
         return x + self.dropout(self.feedforward(self.norm_feedforward(x)))  # type: ignore[no-any-return]
 
     def feedforward(self, x: Tensor) -> Tensor:
@@ -141,18 +164,49 @@ class GamestateTransformer(nn.Module):
             batch: B sequences of S tokens.
             hidden: [B, S, len(FIELDS)] bool, fields not shown (masking).
         """
+        x, angles, flags = self._read(batch, hidden)
+        mask = PlayerAttentionMask(self.config.context, self.config.causal)(batch)
+        for block in self.blocks:
+            x = block(x, mask, self.config.causal, angles, flags)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def extend(self, batch: Batch, cache: Cache, tokens: int) -> Tensor:
+        """Encode what follows what `cache` holds, and add it there (causal encoders of context "window").
+
+        Args:
+            batch: one row a row of the cache. One token a row, or several (and padding) where the cache is empty.
+            tokens: how many columns of the batch are read; a further one only tells the last what is coming.
+
+        Returns:
+            [B, tokens, d_model], the same as of the whole sequence at once.
+        """
+        x, angles, flags = self._read(batch, None)
+        x, flags = x[:, :tokens], flags[:, :tokens]
+        if angles is not None:
+            angles = angles[0][:, :, :tokens], angles[1][:, :, :tokens]
+        for layer, block in enumerate(self.blocks):
+            x = block(x, None, True, angles, flags, partial(cache.add, layer))
+        cache.advance((batch.kind[:, :tokens] != PAD).sum(dim=1))
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def _read(self, batch: Batch, hidden: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor] | None, Tensor]:
+        """Embedded tokens, rotary angles, and which tokens end a plate appearance."""
         x = self.embedder(batch, hidden)
         angles = None
         if self.config.positions == "rotary":
             angles = rotary_angles(batch, self.config.d_model // self.config.heads)
         else:
             x = x + sinusoidal(batch, self.config.d_model).to(x.dtype)
-        mask = PlayerAttentionMask(self.config.context, self.config.causal)(batch)
         # A hidden event may not be told apart by the attention paid to it.
         event = batch.categorical[..., _EVENT]
         flags = (event > 0) & (event != _NO_EVENT)
         if hidden is not None:
             flags = flags & ~hidden.any(dim=-1)
-        for block in self.blocks:
-            x = block(x, mask, self.config.causal, angles, flags)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return x, angles, flags
+
+
+def mean_of_events(encoder: GamestateTransformer, batch: Batch, hidden: Tensor | None = None) -> Tensor:
+    """[B, d_model] embedding of each sequence (a game, say): the mean of its contextual events."""
+    states: Tensor = encoder(batch, hidden)
+    real = (batch.kind == EVENT).unsqueeze(-1).to(states.dtype)
+    return (states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
