@@ -231,10 +231,14 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(
     assert {p: p.stat().st_mtime_ns for p in first.rglob("*")} == files
     assert whole.rows["arm"].unique(maintain_order=True).to_list() == ["small", "wide", "deep"]
 
-    # A measure that is gone is made again, without training; a run without weights goes on from its checkpoint.
+    # An option that came later is no other configuration, a measure that is gone is made again without training, and a
+    # run without weights goes on from its checkpoint.
+    known = json.loads((first / "config.json").read_text())
+    (first / "config.json").write_text(json.dumps({k: v for k, v in known.items() if k != "since"}))
     (first / "measures" / "validation.json").unlink()
     assert run_study(config, sim_store, tmp_path, progress=False).rows.equals(whole.rows)
     assert len(trained) == 3
+    (first / "config.json").write_text(json.dumps(known))
     (first / "weights.safetensors").unlink()
     logged = (first / "log.jsonl").read_text()
     run_study(config, sim_store, tmp_path, progress=False)

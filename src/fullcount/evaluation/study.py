@@ -49,7 +49,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, Field, PositiveFloat, field_validator, model_validator
+from pydantic import BaseModel, Field, PositiveFloat, ValidationError, field_validator, model_validator
 from scipy import stats
 
 from fullcount.config import Base, PretrainConfig
@@ -413,12 +413,19 @@ def _finished(path: Path, config: StudyConfig, trial: Trial, seed: int, store: S
 
 
 def _trained(path: Path, config: PretrainConfig, store: Store) -> bool:
-    """Whether these weights are there; where the run's configuration is another one, `pretrain` says in what."""
+    """Whether these weights are there; where the run's configuration is another one, `pretrain` says in what.
+
+    The configuration is read as it would be today, so that an option the run did not know has its default.
+    """
     run = Run(path)
     if not run.weights.exists():
         return False
     found = run.config()
-    return found["facts"]["data"] == store.fingerprint() and _plain(config).items() <= found.items()
+    facts, _ = found.pop("facts"), found.pop("job")
+    try:
+        return facts["data"] == store.fingerprint() and _plain(PretrainConfig.model_validate(found)) == _plain(config)
+    except ValidationError:
+        return False
 
 
 def _measured(path: Path, name: str) -> Path:
