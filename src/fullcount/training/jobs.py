@@ -127,48 +127,6 @@ def load_encoder(path: Path) -> tuple[GamestateTransformer, str, date]:
     return encoder, fingerprint(mine), date.fromisoformat(config["facts"]["cutoff"])
 
 
-def load_objective(path: Path, store: Store) -> tuple[Objective, PretrainConfig, date]:
-    """The objective of a pre-training run with its weights, its configuration and its training cut-off."""
-    run = Run(path)
-    whole = _pretraining(run)
-    facts = whole.pop("facts")
-    config = PretrainConfig.model_validate({k: v for k, v in whole.items() if k != "job"})
-    objective, _, _ = build_pretraining(config, store)
-    tensors, _ = run.load(run.weights)
-    objective.load_state_dict(tensors, strict=False)
-    return objective.eval(), config, date.fromisoformat(facts["cutoff"])
-
-
-def _pretraining(run: Run) -> dict[str, Any]:
-    config = run.config()
-    if config.get("job") != "pretrain":
-        raise FullcountError(f"{run.path}: not a pre-training run; give the folder that `fullcount pretrain` wrote")
-    return config
-
-
-def load_encoder(path: Path) -> tuple[GamestateTransformer, str, date]:
-    """The encoder of a pre-training run, its fingerprint and its training cut-off."""
-    run = Run(path)
-    config = _pretraining(run)
-    encoder = GamestateTransformer(EncoderConfig(**config["encoder"]))
-    tensors, _ = run.load(run.weights)
-    mine = {n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
-    encoder.load_state_dict(mine)
-    return encoder, fingerprint(mine), date.fromisoformat(config["facts"]["cutoff"])
-
-
-def load_objective(path: Path, store: Store) -> Objective:
-    """The objective of a pre-training run with its trained weights, in evaluation mode."""
-    run = Run(path)
-    config = run.config()
-    if config.pop("job", None) != "pretrain":
-        raise FullcountError(f"{path}: not a pre-training run; give the folder that `fullcount pretrain` wrote")
-    del config["facts"]
-    objective = build_pretraining(PretrainConfig.model_validate(config), store)[0]
-    objective.load_state_dict(run.load(run.weights)[0])
-    return objective.eval()
-
-
 def finetune(
     config: FinetuneConfig, store: Store, encoder_run: Path, out: Path, progress: bool = True
 ) -> dict[str, Any]:
