@@ -14,6 +14,7 @@ from fullcount.adaptation.performance import HeadName
 from fullcount.adaptation.samples import Grain
 from fullcount.errors import FullcountError
 from fullcount.model.transformer import EncoderConfig
+from fullcount.objectives.combination import Weighting
 from fullcount.objectives.masked_gamestate import MaskedGamestateConfig
 from fullcount.objectives.registry import Objectives, spelt_out
 from fullcount.store import ROLES, PlayerRole
@@ -46,6 +47,7 @@ class PretrainConfig(Base):
     """A pre-training run."""
 
     objectives: Objectives = Field((MaskedGamestateConfig(),), min_length=1)  # or "masked_gamestate+inning"
+    weighting: Weighting = "fixed"  # of several objectives: by their `weight`, or learned
     encoder: EncoderConfig = EncoderConfig()
     batter: WindowConfig = WindowConfig(games=30, events=480)
     pitcher: WindowConfig = WindowConfig(games=5, events=480)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -23,16 +25,22 @@ _OUTCOME = torch.tensor([-1, *(OUTCOMES.index(EVENT_OUTCOME[e]) if e in EVENT_OU
 class Losses:
     """Named losses, each a (sum over targets, number of targets) pair, so that processes and batches add up exactly.
 
-    `weights` scale the means in the training total only; what is logged is raw.
+    `weights` scale the means in the training total only; what is logged is raw. A weight that is itself learned is a
+    scalar tensor.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, Tensor] = field(default_factory=dict)
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float | Tensor] = field(default_factory=dict)
 
-    def add(self, name: str, total: Tensor, count: Tensor, weight: float = 1.0) -> None:
+    def add(self, name: str, total: Tensor, count: Tensor, weight: float | Tensor = 1.0) -> None:
         """Add a loss: its sum, the number of targets in it, and its weight in the training total."""
         self.sums[name], self.counts[name], self.weights[name] = total, count, weight
+
+    def classify(self, name: str, logits: Tensor, wanted: Tensor) -> None:
+        """Add the cross-entropy (nats) of classes `wanted` [n] under `logits` [n, classes]; -1: no target."""
+        total = F.cross_entropy(logits.float(), wanted, ignore_index=-1, reduction="sum")
+        self.add(name, total, (wanted >= 0).sum())
 
     def include(self, other: Losses) -> None:
         """Add another batch's losses to these, on the CPU."""
@@ -111,11 +119,30 @@ def hide(batch: Batch, targets: Tensor, roles: tuple[Role, ...]) -> Tensor:
     return torch.stack(columns, dim=-1)
 
 
+def hide_fields(where: Tensor, names: Collection[str]) -> Tensor:
+    """[B, S, len(FIELDS)] bool: the named fields of the tokens `where` [B, S] bool."""
+    return where.unsqueeze(-1) & torch.tensor([f.name in names for f in FIELDS], device=where.device)
+
+
+def segments(begins: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last place [B, S] of the segment each token lies in; segments begin where `begins` [B, S] is true."""
+    place = torch.arange(begins.shape[1], device=begins.device)
+    first = torch.where(begins, place, 0).cummax(dim=1).values
+    following = torch.where(begins, place, len(place)).roll(-1, dims=1)
+    following[:, -1] = len(place)
+    return first, following.flip(1).cummin(dim=1).values.flip(1) - 1
+
+
 def ends_game(batch: Batch) -> Tensor:
     """[B, S] bool: the last event of each game. That the game ended there says too much of it to be a target."""
     last = batch.kind == EVENT
     last[:, :-1] &= batch.kind[:, 1:] != EVENT
     return last
+
+
+def ends_plate_appearance(batch: Batch) -> Tensor:
+    """[B, S] bool: the events that end a plate appearance (or the inning during one)."""
+    return (batch.kind == EVENT) & (batch.categorical[..., COLUMN["event"]] > 1 + EVENTS.index("none"))
 
 
 def plate_appearance_outcomes(batch: Batch) -> Tensor:
@@ -125,7 +152,7 @@ def plate_appearance_outcomes(batch: Batch) -> Tensor:
     """
     event = batch.categorical[..., COLUMN["event"]].long()
     here = batch.kind == EVENT
-    ends = here & (event > 0) & (event != 1 + EVENTS.index("none"))
+    ends = ends_plate_appearance(batch)
     turn = (here & (batch.categorical[..., COLUMN["begin_pa"]] > 0)).cumsum(dim=1)
     width = event.shape[1]
     place = torch.where(ends, torch.arange(width, device=event.device), width)

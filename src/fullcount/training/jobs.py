@@ -19,6 +19,7 @@ from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
 from fullcount.objectives.base import Data, Losses, Objective
+from fullcount.objectives.combination import Combination
 from fullcount.priors import Priors
 from fullcount.store import Store, day_number
 from fullcount.training.loop import fit
@@ -51,8 +52,12 @@ def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, 
 
     train = sampler(config.since, held, config.train.seed)
     check = sampler(held, config.before, config.train.seed + 7919)
-    [objective] = [o.build(encoder, Data(store, config.before, train)) for o in config.objectives]
-    return objective, train, check
+    data = Data(store, config.before, train)
+    built = {o.kind: o.build(encoder, data) for o in config.objectives}
+    if len(built) == 1 and config.weighting == "fixed":
+        return built[config.objectives[0].kind], train, check
+    weights = {o.kind: o.weight for o in config.objectives}
+    return Combination(encoder, built, weights, config.weighting), train, check
 
 
 def pretrain(
