@@ -7,7 +7,7 @@ pitch itself has learned nothing beyond the count and the two players.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Protocol
 
@@ -83,8 +83,8 @@ def from_odds(o: Floats) -> Floats:
 
 
 def normalise(x: Floats) -> Floats:
-    """Rows that sum to one."""
-    return np.asarray(x / x.sum(axis=1, keepdims=True))
+    """Rows (the last axis) that sum to one."""
+    return np.asarray(x / x.sum(axis=-1, keepdims=True))
 
 
 def look_up(ids: Ints, table: Floats, wanted: Ints, missing: Floats) -> Floats:
@@ -109,9 +109,12 @@ class Marginal:
     name = "marginal"
     mix: Floats
 
+    def __init__(self, classes: int = len(PITCH_CLASSES)) -> None:
+        self.classes = classes
+
     def fit(self, frame: pl.DataFrame) -> Marginal:
         """Shares of the classes."""
-        counts = np.bincount(column(frame, "outcome"), minlength=len(PITCH_CLASSES)) + 0.5
+        counts = np.bincount(column(frame, "outcome"), minlength=self.classes) + 0.5
         self.mix = counts / counts.sum()
         return self
 
@@ -126,9 +129,12 @@ class CountTable:
     name = "count"
     table: Floats
 
+    def __init__(self, classes: int = len(PITCH_CLASSES)) -> None:
+        self.classes = classes
+
     def fit(self, frame: pl.DataFrame) -> CountTable:
         """Shares of the classes by count; half a pitch is added to each so that none is impossible."""
-        self.table = normalise(tally(_count(frame), 12, column(frame, "outcome"), len(PITCH_CLASSES)) + 0.5)
+        self.table = normalise(tally(_count(frame), 12, column(frame, "outcome"), self.classes) + 0.5)
         return self
 
     def predict(self, frame: pl.DataFrame) -> Floats:
@@ -187,35 +193,54 @@ def score(probabilities: Floats, outcome: Ints) -> dict[str, float]:
     """How good probabilities [n, classes] are for outcomes [n].
 
     log_loss in nats; accuracy of the likeliest class; brier, summed over classes; ece, the calibration error: the mean
-    over classes, each weighted by its frequency, of |mean forecast - frequency| in twenty bins of equal count.
+    over classes, each weighted by its frequency, of |mean forecast - frequency| in twenty bins of equal count;
+    top_ece, the same of the likeliest class alone: its probability against how often it came.
     """
     n, k = probabilities.shape
     if not n or len(outcome) != n:
         raise FullcountError(f"cannot judge {n} forecasts of {len(outcome)} outcomes; give one row for each")
     truth = np.eye(k)[outcome]
+    right = (probabilities.argmax(axis=1) == outcome).astype(np.float64)
     likelihood = np.clip(probabilities[np.arange(n), outcome], 1e-12, 1.0)
     return {
         "log_loss": float(-np.log(likelihood).mean()),
-        "accuracy": float((probabilities.argmax(axis=1) == outcome).mean()),
+        "accuracy": float(right.mean()),
         "brier": float(((probabilities - truth) ** 2).sum(axis=1).mean()),
         "ece": float(sum(truth[:, c].mean() * calibration_error(probabilities[:, c], truth[:, c]) for c in range(k))),
+        "top_ece": calibration_error(probabilities.max(axis=1), right),
         "n": float(n),
     }
 
 
-def calibration_error(forecast: Floats, happened: Floats, bins: int = 20) -> float:
-    """Mean |forecast - frequency| over `bins` groups of like forecasts. Equal forecasts stay in one group."""
+def reliability(forecast: Floats, happened: Floats, bins: int = 20) -> Floats:
+    """[groups, 3] mean forecast, frequency and size of `bins` groups of like forecasts; equal ones stay together."""
     edges = np.unique(np.quantile(forecast, np.linspace(0, 1, bins + 1)[1:-1]))
     group = np.searchsorted(edges, forecast, side="right")
-    gap = np.bincount(group, weights=forecast - happened, minlength=len(edges) + 1)
-    return float(np.abs(gap).sum() / len(forecast))
+    sums = [np.bincount(group, weights=w, minlength=len(edges) + 1) for w in (forecast, happened, None)]
+    f, h, n = (s[sums[2] > 0] for s in sums)
+    return np.stack([f / n, h / n, n], axis=1)
+
+
+def calibration_error(forecast: Floats, happened: Floats, bins: int = 20) -> float:
+    """Mean |forecast - frequency| over the groups of `reliability`."""
+    mean, frequency, n = reliability(forecast, happened, bins).T
+    return float(np.average(np.abs(mean - frequency), weights=n))
+
+
+def forecasts(systems: Sequence[Rival], train: pl.DataFrame, test: pl.DataFrame) -> dict[str, Floats]:
+    """Probabilities [rows of `test`, classes] of every system fitted on `train`."""
+    return {s.name: s.fit(train).predict(test) for s in systems}
+
+
+def scores(probabilities: Mapping[str, Floats], outcome: Ints) -> pl.DataFrame:
+    """One row a system, see `score`."""
+    rows = [{"system": name, **score(p, outcome)} for name, p in probabilities.items()]
+    return pl.DataFrame(rows).with_columns(pl.col("n").cast(pl.Int64))
 
 
 def judge(systems: Sequence[Rival], train: pl.DataFrame, test: pl.DataFrame) -> pl.DataFrame:
-    """Fit every system on `train`, score it on `test`: one row each, see `score`."""
-    outcome = column(test, "outcome")
-    rows = [{"system": s.name, **score(s.fit(train).predict(test), outcome)} for s in systems]
-    return pl.DataFrame(rows).with_columns(pl.col("n").cast(pl.Int64))
+    """Fit every system on `train`, score it on `test`."""
+    return scores(forecasts(systems, train, test), column(test, "outcome"))
 
 
 def rivals() -> list[Rival]:

@@ -1,4 +1,4 @@
-"""Figures: accuracy, projected against actual, calibration, training. Each returns a Figure and leaves no state.
+"""Figures: accuracy, projected and actual, calibration, reliability, training. Each returns a Figure; no state is left.
 
 Colours are Okabe and Ito's, told apart by the colour-blind; every system also has its own marker.
 """
@@ -15,8 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
 
 from fullcount.errors import FullcountError
+from fullcount.evaluation import pitch_grain
 from fullcount.evaluation.backtest import BacktestResult
 from fullcount.evaluation.metrics import Array, pearson, sd_ratio
 from fullcount.projection.system import Role
@@ -129,6 +131,35 @@ def calibration(shares: Mapping[str, Mapping[int, float]], n: int | None = None,
     _label(axes, title, "projected percentile", "outcomes below it (%)")
     axes.grid(color="#eeeeee", lw=0.8)
     axes.legend(frameon=False, loc="upper left", fontsize=10)
+    return figure
+
+
+def reliability(
+    forecasts: Mapping[str, Array], outcome: NDArray[np.int64], names: Sequence[str], share: float = 0.002
+) -> Figure:
+    """A panel a class: how often it came, by its forecast probability, in twenty groups of like forecasts a system.
+
+    `forecasts` are probabilities [n, classes], `outcome` class numbers [n]; classes rarer than `share` are left out.
+    """
+    often = np.bincount(outcome, minlength=len(names)) / max(1, len(outcome))
+    shown = [c for c in range(len(names)) if often[c] >= share]
+    if not forecasts or not len(outcome):
+        raise FullcountError("reliability: no forecasts to draw")
+    across = min(4, len(shown))
+    down = -(-len(shown) // across)
+    figure = _figure(3.2 * across, 3.3 * down)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, c in zip(panels, shown, strict=False):
+        axes.axline((0, 0), slope=1, color="#999999", lw=1)
+        for system, colour, marker in _styles(list(forecasts)):
+            mean, frequency, _ = pitch_grain.reliability(forecasts[system][:, c], (outcome == c).astype(float)).T
+            axes.plot(mean, frequency, marker + "-", color=colour, ms=4, lw=1, label=system)
+        _label(axes, f"{names[c]} ({100 * often[c]:.1f} %)", "forecast", "frequency")
+        axes.grid(color="#eeeeee", lw=0.8)
+    for axes in panels[len(shown) :]:
+        axes.remove()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=10)
     return figure
 
 

@@ -1,0 +1,185 @@
+"""What is known before a pitch or a plate appearance, read from a store: the frames all rivals and networks share.
+
+A frame has one row a pitch, or a plate appearance as of its first pitch, of one league's regular season. `row`, the
+store's row number of that pitch, is its key, so that forecasts made elsewhere can be judged on the same rows
+(`Forecast`). Columns that are not in `KEYS` are facts known before the pitch; what is known of players is as of the
+morning of the day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fullcount.errors import FullcountError
+from fullcount.evaluation.pitch_grain import Floats, Ints, column, normalise, tally
+from fullcount.fields import (
+    AUTOMATIC_CALLS,
+    BY_NAME,
+    CALL_CLASS,
+    CATEGORICAL,
+    EVENT_OUTCOME,
+    OUTCOMES,
+    PITCH_CLASSES,
+    PITCH_TYPES,
+)
+from fullcount.priors import Priors
+from fullcount.store import Store
+from fullcount.windows import gather, ranges
+
+#: What a row is, and its answer; not facts to forecast from.
+KEYS = ("row", "game_id", "season", "date", "batter", "pitcher", "batter_is_pitcher", "outcome")
+#: Facts whose values are names without order.
+CATEGORIES = ("park", "stand", "throws", "previous")
+
+KINDS = 5  # of count, see `count_kind`
+
+_PLACE = {f.name: i for i, f in enumerate(CATEGORICAL)}
+_NAMES = ("park", "stand", "throws")
+#: Facts that are numbers, and what the first id stands for (id 0 is missing).
+_NUMBERS = {
+    "bases": 0, "inning": 1, "times_through": 1, "score_diff": -8, "outs": 0, "balls": 0, "strikes": 0,
+    "pitch_number": 1,
+}  # fmt: skip
+
+
+def pitch_facts(
+    store: Store, priors: Priors, since: date, before: date, league: str = "MLB", automatic: bool = False
+) -> pl.DataFrame:
+    """Pitches of [since, before) with `outcome` in `PITCH_CLASSES`, the situation and both players' rates to date.
+
+    `automatic`: see `pitch_grain.pitch_rows`.
+    """
+    calls = [c for c in CALL_CLASS if automatic or c not in AUTOMATIC_CALLS]
+    known = _answer("call", {c: PITCH_CLASSES.index(CALL_CLASS[c]) for c in calls})
+    frame = _pitches(store, since, before, league)
+    frame = frame.with_columns(outcome=known[store.categorical[frame["row"], _PLACE["call"]]])
+    return _with_players(frame.filter(pl.col("outcome") >= 0), priors)
+
+
+def pa_facts(store: Store, priors: Priors, since: date, before: date, league: str = "MLB") -> pl.DataFrame:
+    """Plate appearances of [since, before) with `outcome` in `OUTCOMES`, as of their first pitch.
+
+    Batter and pitcher are those of the first pitch. Plate appearances without any pitch row are left out.
+    """
+    numbers = {event: OUTCOMES.index(o) for event, o in EVENT_OUTCOME.items()}
+    answers = store.table("plate_appearances").select(
+        "game_id",
+        pl.col("pa_number").alias("pa"),
+        pl.col("batter_is_pitcher").fill_null(False),
+        pl.col("event").replace_strict(numbers, default=None, return_dtype=pl.Int64).alias("outcome"),
+    )
+    first = _pitches(store, since, before, league).unique(["game_id", "pa"], keep="first", maintain_order=True)
+    frame = first.join(answers.drop_nulls("outcome"), on=["game_id", "pa"], how="inner", maintain_order="left")
+    return _with_players(frame, priors)
+
+
+def type_facts(store: Store, priors: Priors, since: date, before: date, league: str = "MLB") -> pl.DataFrame:
+    """Pitches of [since, before) whose type is known, with `outcome` in `PITCH_TYPES`.
+
+    Adds `previous`, number of the type the pitcher threw last in this game (null on his first pitch), and `mix_*`, his
+    shrunken mix of types to date at this kind of count (`type_mix`); "to date" starts at `since`.
+    """
+    known = _answer("pitch_type", {t: i for i, t in enumerate(PITCH_TYPES)})
+    frame = _pitches(store, since, before, league)
+    frame = frame.with_columns(outcome=known[store.categorical[frame["row"], _PLACE["pitch_type"]]])
+    frame = frame.filter(pl.col("outcome") >= 0).with_columns(
+        pl.col("outcome").shift(1).over("game_id", "pitcher").alias("previous")
+    )
+    if frame.is_empty():
+        raise FullcountError(f"no pitch types between {since} and {before} in this store; add Statcast pitches")
+    mix = pl.DataFrame(type_mix(frame).astype(np.float32), schema=[f"mix_{t}" for t in PITCH_TYPES])
+    return _with_players(frame.hstack(mix), priors)
+
+
+def count_kind(frame: pl.DataFrame) -> Ints:
+    """Kind of count, [n]: 0 level, 1 pitcher ahead, 2 pitcher behind, 3 two strikes, 4 three balls."""
+    balls, strikes = column(frame, "balls"), column(frame, "strikes")
+    return np.select([balls >= 3, strikes >= 2, balls > strikes, strikes > balls], [4, 3, 2, 1], default=0)
+
+
+def type_mix(frame: pl.DataFrame, own: float = 10.0, kind: float = 40.0) -> Floats:
+    """Each row's pitcher's mix of pitch types [n, types] at its kind of count, from earlier days of `frame`.
+
+    His mix at all counts is shrunken to the league's with `own` pitches; at a kind of count, to that mix times what
+    the kind of count does to the league's, with `kind` pitches. Both strengths were chosen on
+    15 May to 30 June 2024.
+    """
+    at, outcome, k = count_kind(frame), column(frame, "outcome"), len(PITCH_TYPES)
+    days, day = np.unique(frame["date"].to_physical().to_numpy(), return_inverse=True)
+    turns, turn = np.unique(column(frame, "pitcher") * len(days) + day, return_inverse=True)
+
+    def earlier(group: Ints, groups: int) -> Floats:
+        counts = tally(group * KINDS + at, groups * KINDS, outcome, k).reshape(groups, KINDS, k)
+        return np.asarray(counts.cumsum(axis=0) - counts)
+
+    league = earlier(day, len(days))[turns % len(days)] + 1.0
+    mine = earlier(turn, len(turns))
+    mine = mine - mine[np.searchsorted(turns, turns // len(days) * len(days))]  # without the pitchers before him
+    usual = normalise(league.sum(axis=1, keepdims=True))
+    overall = normalise(mine.sum(axis=1, keepdims=True) + own * usual)
+    expected = normalise(overall * normalise(league) / usual)
+    return np.asarray(normalise(mine + kind * expected)[turn, at])
+
+
+class Forecast:
+    """Forecasts made elsewhere as a rival: probabilities [n, classes] of the store's `rows` [n]."""
+
+    def __init__(self, name: str, rows: Sequence[int] | Ints, probabilities: Floats) -> None:
+        if len(rows) != len(probabilities):
+            raise FullcountError(f"{name}: {len(rows)} rows and {len(probabilities)} forecasts; give one for each")
+        order = np.argsort(rows, kind="stable")
+        self.name, self.rows, self.probabilities = name, np.asarray(rows)[order], probabilities[order]
+
+    def fit(self, frame: pl.DataFrame) -> Forecast:
+        """Nothing to learn."""
+        return self
+
+    def predict(self, frame: pl.DataFrame) -> Floats:
+        """The forecasts of the frame's rows. FullcountError where one is missing."""
+        wanted = column(frame, "row")
+        place = np.searchsorted(self.rows, wanted).clip(0, max(len(self.rows) - 1, 0))
+        missing = np.ones(len(wanted), dtype=bool) if not len(self.rows) else self.rows[place] != wanted
+        if missing.any():
+            raise FullcountError(f"{self.name}: no forecast of {int(missing.sum())} rows, such as {wanted[missing][0]}")
+        return np.asarray(self.probabilities[place])
+
+
+def _answer(name: str, numbers: dict[str, int]) -> NDArray[np.int64]:
+    """Class number by store id of a field, -1 where it has none."""
+    return np.array([-1, *(numbers.get(value, -1) for value in BY_NAME[name].vocabulary or ())])
+
+
+def _pitches(store: Store, since: date, before: date, league: str) -> pl.DataFrame:
+    """Keys and situation of every pitch and automatic call of [since, before), in playing order; `pa` is its number."""
+    games = store.games.with_row_index("game").filter(
+        (pl.col("game_type") == "R")
+        & (pl.col("league") == league)
+        & pl.col("date").is_between(since, before, closed="left")
+    )
+    if games.is_empty():
+        raise FullcountError(f"no regular-season games of {league} between {since} and {before} in {store.root}")
+    runs = {name: np.asarray(values) for name, values in store.runs.items()}
+    wanted = np.flatnonzero(np.isin(runs["game"], games["game"].to_numpy()))
+    length = runs["length"][wanted].astype(np.int64)
+    rows = ranges(runs["start"][wanted], length)
+    run = pl.DataFrame({n: runs[n][wanted] for n in ("game", "pa", "batter", "pitcher")})
+    facts = gather(store.categorical, rows)[:, [_PLACE[n] for n in (*_NAMES, *_NUMBERS)]]
+    frame = (
+        run[np.repeat(np.arange(len(wanted)), length)]
+        .hstack(pl.DataFrame(facts, schema=[*_NAMES, *_NUMBERS]))
+        .with_columns(pl.Series("row", rows), *[pl.col(n).replace(0, None) + (v - 1) for n, v in _NUMBERS.items()])
+    )
+    keys = games.select(pl.col("game").cast(pl.Int32), "game_id", "season", "date")
+    return frame.join(keys, on="game", maintain_order="left").drop("game").sort("date", "row", maintain_order=True)
+
+
+def _with_players(frame: pl.DataFrame, priors: Priors) -> pl.DataFrame:
+    """The frame with both players' shrunken rates and tendencies as of the morning of each row's day."""
+    days = frame["date"].to_physical().to_numpy().astype(np.int64)
+    rates = priors.matchup(column(frame, "batter"), column(frame, "pitcher"), days)
+    return frame.drop("pa").hstack(pl.DataFrame(rates, schema=[f"matchup_{i}" for i in range(rates.shape[1])]))
