@@ -76,3 +76,10 @@ def test_windows_follow_role_and_grain():
     assert window(role="batter", grain="season").games > 162
     assert window(role="batter", window={"games": 3}).games == 3
     assert load(PretrainConfig, None, [*BEFORE, "batter.games=2"]).batter.window("batter").games == 2
+
+
+def test_a_group_given_in_part_keeps_the_rest_of_its_defaults():
+    config = load(PretrainConfig, None, [*BEFORE, "train.steps=7", "batter.games=12"])
+    default = load(PretrainConfig, None, BEFORE)
+    assert config.train == default.train.model_copy(update={"steps": 7})
+    assert config.batter == default.batter.model_copy(update={"games": 12})

@@ -25,9 +25,22 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Base(BaseModel):
-    """Frozen; unknown keys are refused."""
+    """Frozen; unknown keys are refused. A group that is given in part keeps the rest of its defaults here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keeps_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        groups = {n: f.default for n, f in cls.model_fields.items() if isinstance(f.default, BaseModel)}
+        kept = {
+            n: default.model_dump(exclude_unset=True) | data[n]
+            for n, default in groups.items()
+            if isinstance(data.get(n), dict)
+        }
+        return {**data, **kept}
 
 
 class WindowConfig(Base):

@@ -49,7 +49,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, Field, PositiveFloat, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveFloat, ValidationError, field_validator, model_validator
 from scipy import stats
 
 from fullcount.config import Base, PretrainConfig
@@ -64,12 +64,6 @@ from fullcount.training.work import Cost, measure
 log = logging.getLogger("fullcount")
 
 BudgetName = Literal["tokens", "flops"]
-#: The groups whose defaults a configuration sets itself: an arm that changes one key of them keeps the others.
-_DEFAULTS: dict[str, Any] = {
-    name: field.default.model_dump(exclude_unset=True)
-    for name, field in PretrainConfig.model_fields.items()
-    if isinstance(field.default, BaseModel)
-}
 #: What a study decides for all its runs alike, so that no arm may set it.
 _STUDYS_OWN = {"steps", "seed", "monitor", "devices"}
 
@@ -179,7 +173,7 @@ def expand(base: Any, arms: Any, axes: Any) -> dict[str, dict[str, Any]]:
         name = " ".join(label for label, _ in combination if label) or "base"
         if name in found:
             raise ValueError(f"two arms are called {name!r}")
-        found[name] = reduce(_laid_over, (base or {}, *(changes for _, changes in combination)), _DEFAULTS)
+        found[name] = reduce(_laid_over, (changes for _, changes in combination), base or {})
     return found
 
 
