@@ -256,7 +256,7 @@ def test_processes_begin_a_run_together(tmp_path):
 
 
 def test_a_changed_configuration_is_refused_by_name(sim_store, uninterrupted):
-    with pytest.raises(FullcountError, match=r"train\.lr \(0\.001, now 0\.5\)"):
+    with pytest.raises(FullcountError, match=r"train\.lr \(0\.002, now 0\.5\)"):
         pretrain(configuration(lr=0.5), sim_store, uninterrupted, progress=False)
     pretrain(configuration(log_every=7), sim_store, uninterrupted, progress=False)  # only how it is watched
 
