@@ -187,6 +187,18 @@ def test_the_unknown_situation_is_missing_in_the_store(tables: Tables, tmp_path:
     assert np.isnan(np.asarray(store.numeric, dtype=float)).all()
 
 
+def test_a_reliever_in_mid_count_begins_his_turn(tables: Tables, tmp_path: Path) -> None:
+    pa, number = pl.col("pa_number"), pl.col("pitch_number")
+    tables.pitches = tables.pitches.with_columns(
+        pitcher=pl.when((pa == 1) & (number > 3)).then(HOME[1]).otherwise("pitcher"),
+        batter=pl.when(pa == 13).then(11).otherwise("batter"),
+    ).cast({"pitcher": pl.Int32, "batter": pl.Int32})
+    store = Store.open_or_create(tmp_path / "store").add(tables, "milb")
+    seen = np.asarray(store.categorical)[:, store._manifest.categorical.index("times_through")]
+    assert seen[(tables.pitches["pa_number"] == 1).to_numpy()].tolist() == [1] * 5
+    assert seen[(tables.pitches["pa_number"] == 13).to_numpy()].tolist() == [2, 2]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -344,12 +344,17 @@ def _append(path: Path, committed: int, array: NDArray[Any]) -> None:
 def _encode(pitches: pl.DataFrame, open_vocabularies: dict[str, list[str]]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Sorted canonical pitches -> (categorical [n, C] int16, numeric [n, N] float16). Grows the open vocabularies."""
     pa = ["game_id", "pa_number"]
-    first_of_pa = pl.col("_first_of_pa")
-    turn = (first_of_pa.cast(pl.Int32).cum_sum().over(["game_id", "pitcher", "batter"])).clip(1, 4)
+    pair = ["game_id", "pitcher", "batter"]
+
+    def first_of(keys: list[str]) -> pl.Expr:
+        return pl.col("pitch_number") == pl.col("pitch_number").min().over(keys)
+
+    first_of_pa = first_of(pa)
+    # A reliever (or substitute batter) in mid-count begins his turn with his own first pitch.
+    turn = pl.col("_begins").cast(pl.Int32).cum_sum().over(pair).clip(1, 4)
     bases = pl.format("{}{}{}", *((pl.col("bases") // b) % 2 for b in (4, 2, 1)))
     # A column of its own: one window inside another is worked out group by group.
-    frame = pitches.with_columns(_first_of_pa=pl.col("pitch_number") == pl.col("pitch_number").min().over(pa))
-    frame = frame.with_columns(
+    frame = pitches.with_columns(_begins=first_of([*pair, "pa_number"])).with_columns(
         pl.col("inning").clip(1, 12),
         pl.col("top").cast(pl.Int8),
         (pl.col("bat_score") - pl.col("fld_score")).clip(-8, 8).alias("score_diff"),
