@@ -16,22 +16,15 @@ from torch import Tensor, nn
 from fullcount.adaptation.heads import CountHead, LinearHead, Targets
 from fullcount.adaptation.methods import Adaptation
 from fullcount.adaptation.samples import Grain, Samples, recent_windows
-from fullcount.batches import EVENT, Batch, collate
+from fullcount.batches import Batch, collate
 from fullcount.model.precision import native_bfloat16
-from fullcount.model.transformer import GamestateTransformer
+from fullcount.model.transformer import GamestateTransformer, mean_of_events
 from fullcount.objectives.base import Losses, Objective
 from fullcount.priors import EXTRAS, Priors
 from fullcount.store import PlayerRole
 from fullcount.windows import History, Int, ranges
 
 HeadName = Literal["anchored", "linear"]
-
-
-def game_embeddings(encoder: GamestateTransformer, batch: Batch) -> Tensor:
-    """[B, d_model] embedding of sequences of one game each: the mean of the contextual events."""
-    states = encoder(batch)
-    real = (batch.kind == EVENT).unsqueeze(-1).to(states.dtype)
-    return (states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
@@ -56,7 +49,7 @@ def embed(
             continue
         chosen = positions[chunk]
         with autocast:
-            vectors = game_embeddings(
+            vectors = mean_of_events(
                 encoder, collate(history, chosen, chosen + 1, priors, matchup=encoder.config.matchup).to(device)
             )
         out[chunk] = vectors.float().cpu().numpy()
@@ -177,7 +170,7 @@ class PerformanceTask(Objective):
             return self.center.new_zeros(len(batch.targets.exposure), len(self.center))
         if raw is None:
             assert batch.games is not None
-            vectors = game_embeddings(self.encoder, batch.games).float()
+            vectors = mean_of_events(self.encoder, batch.games).float()
             raw = pool(vectors, batch.days, batch.events, batch.owner, len(batch.targets.exposure), self.half_lives)
         return (raw.float() - self.center) / self.spread
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from fullcount.batches import PAD, Batch
+from fullcount.batches import EVENT, PAD, Batch
 from fullcount.fields import CATEGORICAL, EVENTS
 from fullcount.model.attention import Context, PlayerAttentionMask
 from fullcount.model.cache import Cache

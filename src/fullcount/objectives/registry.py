@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any, get_args
 
-from pydantic import BeforeValidator, Discriminator
+from pydantic import AfterValidator, BeforeValidator, Discriminator
 
+from fullcount.objectives.contrastive import ContrastiveConfig
+from fullcount.objectives.identity import IdentityConfig
+from fullcount.objectives.inning import InningConfig
 from fullcount.objectives.masked_gamestate import MaskedGamestateConfig
+from fullcount.objectives.masked_plate_appearance import MaskedPlateAppearanceConfig
 from fullcount.objectives.next_event import NextEventConfig
+from fullcount.objectives.pitch_order import PitchOrderConfig
+from fullcount.objectives.score import ScoreConfig
 
 AnyObjective = Annotated[
-    MaskedGamestateConfig | NextEventConfig,
+    ContrastiveConfig
+    | IdentityConfig
+    | InningConfig
+    | MaskedGamestateConfig
+    | MaskedPlateAppearanceConfig
+    | NextEventConfig
+    | PitchOrderConfig
+    | ScoreConfig,
     Discriminator("kind"),
 ]
 
@@ -27,4 +40,12 @@ def spelt_out(value: Any) -> Any:
     return tuple({"kind": one.strip()} if isinstance(one, str) else one for one in value)
 
 
-Objectives = Annotated[tuple[AnyObjective, ...], BeforeValidator(spelt_out)]
+def _each_once(value: tuple[AnyObjective, ...]) -> tuple[AnyObjective, ...]:
+    kinds = [one.kind for one in value]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise ValueError(f"{kind} is there twice")
+    return value
+
+
+Objectives = Annotated[tuple[AnyObjective, ...], BeforeValidator(spelt_out), AfterValidator(_each_once)]
