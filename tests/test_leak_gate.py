@@ -1,15 +1,16 @@
-"""The leak gate: what masked gamestate modelling shows around a hidden pitch must not give the pitch away.
+"""The leak gate: what masked modelling shows around a hidden pitch must not give the pitch away.
 
 A network without context reads the situation fields at a hidden pitch and at the next one, just as the objective shows
-them. It may not tell the hidden call better than the count table does. With hiding switched off it does far better,
-so the gate can fail.
+them. It may not tell the hidden call, or how the plate appearance ended, better than the count table does. With hiding
+switched off it does far better, so the gate can fail.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 
 from fullcount.batches import EVENT, PAD, SEPARATOR, SLOT, Batch, collate
 from fullcount.fields import CALL_CLASS, CALLS, CATEGORICAL, FIELDS, NUMERIC, PITCH_CLASSES, Role
-from fullcount.objectives.base import COLUMN, hide
+from fullcount.objectives.base import COLUMN, hide, plate_appearance_outcomes
 from fullcount.objectives.masked_gamestate import MaskedGamestate
+from fullcount.objectives.masked_plate_appearance import MaskedPlateAppearance
 from fullcount.simulated.league import simulate
 from fullcount.store import PlayerRole, Store
 from fullcount.windows import History, Window
@@ -52,23 +54,38 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store.open_or_create(tmp_path_factory.mktemp("gate")).add(league.tables, "sim")
 
 
-def shown(store: Store, role: PlayerRole, hiding: bool = True, rate: float = 0.15) -> Shown:
-    """What is shown around the targets that the objective draws in single games (no pitch twice)."""
+def call_class(batch: Batch) -> torch.Tensor:
+    return CLASS_OF_ID[batch.categorical[..., COLUMN["call"]].long()]
+
+
+def shown(
+    store: Store,
+    role: PlayerRole,
+    hiding: bool = True,
+    rate: float = 0.15,
+    objective: type[MaskedGamestate] | type[MaskedPlateAppearance] = MaskedGamestate,
+    outcome: Callable[[Batch], torch.Tensor] = call_class,
+    draws: int = 1,
+) -> Shown:
+    """What is shown around the targets that the objective draws in single games, and their outcome; no pitch twice,
+    or with several draws of targets no pitch in both halves."""
     history = History(store, Window(role, games=1))
     parts = []
     for part in np.array_split(np.random.default_rng(0).permutation(len(history.players)), 12):
-        batch = collate(history, *history.ending_at(part), None, seed=int(part[0]))
-        targets = MaskedGamestate.mask(cast(MaskedGamestate, SimpleNamespace(rate=rate)), batch)
-        targets &= batch.categorical[..., COLUMN["call"]] > 0
-        hidden = hide(batch, targets, MaskedGamestate.hides) & torch.tensor(hiding)
-        ids = torch.stack(
-            [batch.categorical[..., COLUMN[n]].long().masked_fill(hidden[..., i], HIDDEN) for i, n in SITUATION], dim=-1
-        )
-        follows = torch.zeros_like(targets)
-        follows[:, :-1] = batch.kind[:, 1:] == EVENT
-        following = torch.roll(ids, -1, dims=1).masked_fill(~follows[..., None], NOTHING)
-        outcome = CLASS_OF_ID[batch.categorical[..., COLUMN["call"]].long()]
-        parts.append([x[targets] for x in (ids, following, outcome)])
+        batch = collate(history, *history.ending_at(part), None)
+        truth = outcome(batch)
+        for number in range(draws):
+            batch.seed = int(part[0]) + number
+            targets = objective.mask(cast(Any, SimpleNamespace(rate=rate)), batch) & (truth >= 0)
+            hidden = hide(batch, targets, objective.hides) & torch.tensor(hiding)
+            ids = torch.stack(
+                [batch.categorical[..., COLUMN[n]].long().masked_fill(hidden[..., i], HIDDEN) for i, n in SITUATION],
+                dim=-1,
+            )
+            follows = torch.zeros_like(targets)
+            follows[:, :-1] = batch.kind[:, 1:] == EVENT
+            following = torch.roll(ids, -1, dims=1).masked_fill(~follows[..., None], NOTHING)
+            parts.append([x[targets] for x in (ids, following, truth)])
     return Shown(*(torch.cat(x) for x in zip(*parts, strict=True)))
 
 
@@ -76,7 +93,7 @@ def table_loss(key: torch.Tensor, outcome: torch.Tensor) -> float:
     """Log-loss on the second half of a table of frequencies by `key`, counted on the first."""
     _, key = torch.unique(key, return_inverse=True)
     half = len(key) // 2
-    table = torch.full((int(key.max()) + 1, len(PITCH_CLASSES)), 0.5)
+    table = torch.full((int(key.max()) + 1, int(outcome.max()) + 1), 0.5)
     table.index_put_((key[:half], outcome[:half]), torch.ones(half), accumulate=True)
     probabilities = table / table.sum(dim=1, keepdim=True)
     return float(-probabilities[key[half:], outcome[half:]].log().mean())
@@ -97,7 +114,7 @@ def network_loss(ids: torch.Tensor, outcome: torch.Tensor, epochs: int = 12) -> 
             torch.nn.ReLU(),
             torch.nn.Linear(64, 64),
             torch.nn.ReLU(),
-            torch.nn.Linear(64, len(PITCH_CLASSES)),
+            torch.nn.Linear(64, int(outcome.max()) + 1),
         )
         optimizer = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=0.05)
         losses = []
@@ -118,6 +135,18 @@ ROLES: tuple[PlayerRole, ...] = ("pitcher", "batter")
 def test_what_is_shown_does_not_beat_the_count_table(store: Store, role: PlayerRole) -> None:
     s = shown(store, role)
     assert network_loss(torch.cat([s.own, s.following], dim=1), s.outcome) > table_loss(s.count, s.outcome) - MARGIN
+
+
+@pytest.mark.parametrize(("role", "hiding"), [("pitcher", True), ("batter", True), ("pitcher", False)])
+def test_a_masked_plate_appearance_is_not_read_off_better_than_from_the_final_count(
+    store: Store, role: PlayerRole, hiding: bool
+) -> None:
+    s = shown(store, role, hiding, 0.3, MaskedPlateAppearance, plate_appearance_outcomes, draws=3)
+    read = network_loss(torch.cat([s.own, s.following], dim=1), s.outcome)
+    if hiding:
+        assert read > table_loss(s.count, s.outcome) - MARGIN
+    else:  # the gate can fail: who bats next, and from which bases, says how this one ended
+        assert read < table_loss(s.count, s.outcome) - 0.4
 
 
 @pytest.mark.parametrize("role", ROLES)
