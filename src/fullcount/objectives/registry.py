@@ -13,6 +13,7 @@ from fullcount.objectives.masked_gamestate import MaskedGamestateConfig
 from fullcount.objectives.masked_plate_appearance import MaskedPlateAppearanceConfig
 from fullcount.objectives.next_event import NextEventConfig
 from fullcount.objectives.pitch_order import PitchOrderConfig
+from fullcount.objectives.replaced_event import ReplacedEventConfig
 from fullcount.objectives.score import ScoreConfig
 
 AnyObjective = Annotated[
@@ -23,6 +24,7 @@ AnyObjective = Annotated[
     | MaskedPlateAppearanceConfig
     | NextEventConfig
     | PitchOrderConfig
+    | ReplacedEventConfig
     | ScoreConfig,
     Discriminator("kind"),
 ]
