@@ -69,6 +69,7 @@ class PretrainConfig(Base):
     since: date = date(1988, 1, 1)
     validation_days: int = Field(60, gt=0)  # the last days of play before the cut-off are kept for validation
     batch_tokens: int = Field(8192, gt=0)
+    league_balance: float = Field(0.0, ge=0, le=1)  # 0: leagues as their events fall; 1: each equally often
     train: TrainConfig = TrainConfig(lr=2e-3)
 
     def window(self, role: PlayerRole) -> Window:

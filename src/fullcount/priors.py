@@ -278,7 +278,7 @@ def game_lines(store: Store, role: PlayerRole) -> pl.DataFrame:
 
 
 def pitch_lines(store: Store) -> pl.DataFrame:
-    """Pitches of each batter against each pitcher and day, by kind of count and result (regular season).
+    """Pitches of each batter against each pitcher and day, by kind of count and result (main league's regular season).
 
     Columns: batter, pitcher, date, and for each of `COUNT_KINDS` a count of each of `PITCH_RESULTS` and of all ("n").
     """
@@ -308,7 +308,8 @@ def pitch_lines(store: Store) -> pl.DataFrame:
     counts = flat.reshape(-1, 3, width)
     counts[..., -1] = counts.sum(axis=-1)  # the last cell held what is none of the results: balls and hit batters
     names = [f"{k}:{r}" for k in COUNT_KINDS for r in (*PITCH_RESULTS, "n")]
-    games = store.games.select("date", (pl.col("game_type") == "R").alias("regular"))
+    main = pl.col("league") == main_league(store.games["league"])
+    games = store.games.select("date", ((pl.col("game_type") == "R") & main).alias("regular"))
     frame = pl.DataFrame(counts.reshape(-1, 3 * width).astype(np.int32), schema=names)
     return (
         frame.with_columns(

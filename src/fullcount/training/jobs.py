@@ -38,7 +38,7 @@ def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, 
         raise FullcountError(f"the store has no game before {config.before}: ingest earlier seasons")
     held = cast(date, played) - timedelta(days=config.validation_days)
 
-    def sampler(since: date, before: date, seed: int) -> Sampler:
+    def sampler(since: date, before: date, seed: int, balance: float = 0.0) -> Sampler:
         return Sampler(
             store,
             windows,
@@ -48,9 +48,10 @@ def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, 
             seed=seed,
             priors=priors,
             matchup=config.encoder.matchup,
+            league_balance=balance,
         )
 
-    train = sampler(config.since, held, config.train.seed)
+    train = sampler(config.since, held, config.train.seed, config.league_balance)
     check = sampler(held, config.before, config.train.seed + 7919)
     data = Data(store, config.before, train)
     built = {o.kind: o.build(encoder, data) for o in config.objectives}
