@@ -54,10 +54,10 @@ def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, 
     train = sampler(config.since, held, config.train.seed, config.league_balance)
     check = sampler(held, config.before, config.train.seed + 7919)
     data = Data(store, config.before, train)
-    built = {o.kind: o.build(encoder, data) for o in config.objectives}
+    built: dict[str, Objective] = {o.kind: o.build(encoder, data) for o in config.objectives}
     if len(built) == 1 and config.weighting == "fixed":
         return built[config.objectives[0].kind], train, check
-    weights = {o.kind: o.weight for o in config.objectives}
+    weights: dict[str, float] = {o.kind: o.weight for o in config.objectives}
     return Combination(encoder, built, weights, config.weighting), train, check
 
 
