@@ -195,9 +195,9 @@ def test_losses_are_the_textbook_sums(batch, loss, hardness):
             hits += right > max(s)
             chance += log(1 + len(pool))
     assert found.sums["contrastive"].item() == pytest.approx(total, rel=1e-4)
-    assert float(found.sums["contrastive_retrieval"]) == hits
-    assert float(found.sums["contrastive_chance"]) == pytest.approx(chance, rel=1e-5)
-    assert found.weights["contrastive_retrieval"] == found.weights["contrastive_chance"] == 0
+    assert float(found.sums["retrieval"]) == hits
+    assert float(found.sums["chance"]) == pytest.approx(chance, rel=1e-5)
+    assert found.weights["retrieval"] == found.weights["chance"] == 0
 
 
 def test_random_embeddings_have_log_n():
@@ -326,8 +326,8 @@ def test_it_learns_who_is_who(sampler):
         for step in range(1000, 1010):
             for name, value in model.eval()(sampler.batch(step)).means().items():
                 means[name] = means.get(name, 0) + value / 10
-    assert means["contrastive"] < means["contrastive_chance"] - 0.3, means
-    assert means["contrastive_retrieval"] > 3 * exp(-means["contrastive_chance"]), means
+    assert means["contrastive"] < means["chance"] - 0.3, means
+    assert means["retrieval"] > 3 * exp(-means["chance"]), means
 
 
 # ------------------------------------------------------------------------------------------------------- configuration

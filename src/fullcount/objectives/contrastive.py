@@ -99,8 +99,8 @@ class Contrastive(Objective):
         losses = Losses()
         for name, values, weight in (
             ("contrastive", nats, 1.0),
-            ("contrastive_retrieval", found.float(), 0.0),
-            ("contrastive_chance", chance, 0.0),
+            ("retrieval", found.float(), 0.0),
+            ("chance", chance, 0.0),
         ):
             losses.add(name, torch.where(counted, values, 0.0).sum(), counted.sum(), weight)
         return losses
