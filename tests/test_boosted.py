@@ -13,7 +13,7 @@ import pytest
 from fullcount.errors import FullcountError
 from fullcount.evaluation import boosted
 from fullcount.evaluation.boosted import Boosted, OwnMix, compare, fact_names
-from fullcount.evaluation.facts import Forecast, count_kind, pa_facts, pitch_facts, type_facts, type_mix
+from fullcount.evaluation.facts import Forecast, pa_facts, pitch_facts, type_facts
 from fullcount.evaluation.pa_grain import pa_rows
 from fullcount.evaluation.pitch_grain import (
     CountTable,
@@ -26,7 +26,7 @@ from fullcount.evaluation.pitch_grain import (
     scores,
 )
 from fullcount.fields import OUTCOMES, PITCH_CLASSES, PITCH_TYPES
-from fullcount.priors import Priors
+from fullcount.priors import MOMENTS, Priors, moment_of
 from fullcount.report import figures
 from fullcount.simulated.league import LEAGUE, SimulatedLeague
 from fullcount.store import Store
@@ -115,30 +115,36 @@ def test_previous_type_is_of_this_game_and_this_pitcher(types: pl.DataFrame) -> 
         assert own["previous"].to_list() == [None, *own["outcome"].to_list()[:-1]]
 
 
-def test_golden_type_mix() -> None:
-    """Two pitchers, two days, one kind of count: (20 of 20 + 10 usual) shrunken again with 40."""
-    days = [date(2024, 4, 1)] * 40 + [date(2024, 4, 2)]
-    frame = pl.DataFrame(
-        {
-            "date": days, "pitcher": [1] * 20 + [2] * 20 + [1], "balls": [0] * 41, "strikes": [0] * 41,
-            "outcome": [0] * 20 + [1] * 20 + [5],
-        }
-    )  # fmt: skip
-    kinds, types = 5, len(PITCH_TYPES)
-    usual = (20 + kinds) / (40 + kinds * types)
-    here = (20 + 1) / (40 + types)
-    overall = np.full(types, 10 * kinds / (40 + kinds * types))
-    overall[:2] = 10 * usual
-    overall[0] += 20
-    overall /= overall.sum()
-    ratio = np.full(types, (1 / (40 + types)) / (kinds / (40 + kinds * types)))
-    ratio[:2] = here / usual
-    expected = overall * ratio / (overall * ratio).sum()
-    want = (np.eye(types)[0] * 20 + 40 * expected) / 60
-    mix = type_mix(frame)
-    assert np.allclose(mix[-1], want)
-    assert np.allclose(mix[:40], 1 / types)
-    assert count_kind(frame)[0] == 0
+def test_the_repertoire_is_what_the_pitcher_threw_before(sim_store: Store, priors: Priors, types: pl.DataFrame) -> None:
+    """Counted again, row by row: decayed, shrunken to the league's mix, then at this moment to what is expected."""
+    moments = moment_of(sim_store.categorical[types["row"]])
+    rows = types.with_columns(pl.Series("moment", moments))
+    k = len(PITCH_TYPES)
+
+    def counted(before: pl.DataFrame, day: date, decay: float) -> np.ndarray:
+        table = np.zeros((MOMENTS, k))
+        days = (pl.Series([day]) - before["date"]).dt.total_days().to_numpy()
+        np.add.at(table, (before["moment"].to_numpy(), before["outcome"].to_numpy()), np.exp(-decay * days))
+        return table
+
+    for place in (types.height // 2, types.height - 1):
+        row = rows.row(place, named=True)
+        before = rows.filter(pl.col("date") < row["date"])
+        own = counted(before.filter(pl.col("pitcher") == row["pitcher"]), row["date"], priors.decay)
+        # The league's counts are grown to the present by one factor, which leaves its shares as they are but for the
+        # one pitch that is added to each.
+        grown = np.exp(np.log(2) / 365 * (row["date"] - min(first_day(sim_store))).days)
+        league = counted(before, row["date"], np.log(2) / 365) * grown + 1
+        usual = league.sum(axis=0) / league.sum()
+        mine = own.sum(axis=0) + 10 * usual
+        expected = mine * league[row["moment"]] / league[row["moment"]].sum() / usual
+        share = own[row["moment"]] + 40 * expected / expected.sum()
+        found = [row[f"mix_{t}"] for t in PITCH_TYPES]
+        assert np.allclose(found, share / share.sum(), rtol=2e-3)
+
+
+def first_day(store: Store) -> list[date]:
+    return [store.table(t)["date"].min() for t in ("batting_games", "pitching_games")]
 
 
 def test_boosting_beats_the_league_and_sums_to_one(pitches: pl.DataFrame) -> None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fullcount.errors import FullcountError
-from fullcount.fields import CATEGORICAL, NUMERIC
-from fullcount.priors import Priors
+from fullcount.fields import CATEGORICAL, NUMERIC, PITCH_TYPES
+from fullcount.priors import Priors, moment_of
 from fullcount.store import Store, day_number
 from fullcount.windows import History, Int, Window, gather, ranges
 
@@ -42,6 +42,8 @@ class Batch:
         matchup: [B, S, width] at events what is known of batter and pitcher on the morning of the game
             (`Priors.matchup`); width 0 where it was not asked for.
         seed: what random choices about this batch (masks) are derived from.
+        repertoire: [B, S, types] at events the log-shares of the pitcher's own kinds of pitches, as of that morning, at
+            such a count and against such a batter (`Priors.repertoire`); None where it was not asked for.
     """
 
     kind: Tensor
@@ -56,6 +58,7 @@ class Batch:
     prior: Tensor
     matchup: Tensor
     seed: int
+    repertoire: Tensor | None = None
 
     @property
     def events(self) -> int:
@@ -74,11 +77,18 @@ class Batch:
 
 
 def collate(
-    history: History, first: Int, stop: Int, priors: Priors | None, seed: int = 0, *, matchup: bool = False
+    history: History,
+    first: Int,
+    stop: Int,
+    priors: Priors | None,
+    seed: int = 0,
+    *,
+    matchup: bool = False,
+    repertoire: bool = False,
 ) -> Batch:
     """Windows `first`..`stop` ([B] positions of the history each) as one padded batch.
 
-    `matchup`: with what is known of both players of each event (needs priors).
+    `matchup`, `repertoire`: with what is known of both players and of the pitcher's choices (they need priors).
     """
     store = history.store
     size = len(first)
@@ -122,10 +132,17 @@ def collate(
     )
 
     known = np.zeros((size * width, Priors.MATCHUP if matchup else 0), dtype=np.float32)
-    if matchup:
-        if priors is None:
-            raise FullcountError("matchup: collation needs the priors that say what is known of the players")
+    if (matchup or repertoire) and priors is None:
+        raise FullcountError("matchup: collation needs the priors that say what is known of the players")
+    if matchup and priors is not None:
         known[flat_event] = _matchup(history, appearances, priors)
+    choices = None
+    if repertoire and priors is not None:
+        runs = history.runs(appearances)
+        pitchers = np.repeat(np.asarray(store.runs["pitcher"])[runs], np.asarray(store.runs["length"])[runs])
+        days = np.repeat(history.days[appearances], events)
+        choices = np.zeros((size * width, len(PITCH_TYPES)), dtype=np.float32)
+        choices[flat_event] = priors.repertoire(pitchers, days, moment_of(categorical[flat_event]))
 
     def tensor(array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array.reshape(size, width, *array.shape[1:]))
@@ -143,6 +160,7 @@ def collate(
         prior=torch.from_numpy(prior),
         matchup=tensor(known),
         seed=seed,
+        repertoire=None if choices is None else tensor(choices),
     )
 
 
@@ -175,7 +193,7 @@ class Sampler:
         minimum_events: windows with fewer events are not drawn.
         league_balance: a league's share of the windows is in proportion to (number of its windows)^(1 - balance): 0 as
             they fall, 1 every league alike. A window is of the league of its last game.
-        matchup: batches say what is known of both players of each event (see `collate`).
+        matchup, repertoire: what batches say of the players of each event (see `collate`).
     """
 
     def __init__(
@@ -189,13 +207,14 @@ class Sampler:
         seed: int = 0,
         priors: Priors | None = None,
         matchup: bool = False,
+        repertoire: bool = False,
         block: int = 32,
         minimum_events: int = 4,
         league_balance: float = 0.0,
     ) -> None:
         self.histories = tuple(History(store, w) for w in windows)
         self.tokens, self.seed, self.block = tokens, seed, block
-        self.priors, self.matchup = priors, matchup
+        self.priors, self.matchup, self.repertoire = priors, matchup, repertoire
         low, high = day_number(since), day_number(before)
         self._pools: list[Int] = []
         for h in self.histories:
@@ -217,7 +236,8 @@ class Sampler:
         plan = self._plan(block, world)
         which, first, stop = plan[place * world + rank]
         seed = mix(self.seed, step, rank)
-        return collate(self.histories[which], first, stop, self.priors, seed, matchup=self.matchup)
+        inputs = {"matchup": self.matchup, "repertoire": self.repertoire}
+        return collate(self.histories[which], first, stop, self.priors, seed, **inputs)
 
     def _plan(self, block: int, world: int) -> list[tuple[int, Int, Int]]:
         """The block's batches: for each of block * world places (history, first, stop)."""

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fullcount.fields import BY_NAME, CALL_CLASS, CATEGORICAL, OUTCOMES
+from fullcount.fields import BY_NAME, CALL_CLASS, CATEGORICAL, OUTCOMES, PITCH_TYPES
 from fullcount.sources.seasons import main_league
 from fullcount.store import ROLES, PlayerRole, Store, day_number
 from fullcount.windows import NO_DAY, player_day, ranges
@@ -231,6 +231,51 @@ class Priors:
             parts.append(each[place])
         return np.concatenate(parts, axis=1)
 
+    def repertoire(
+        self, pitchers: NDArray[np.integer], days: NDArray[np.integer], moments: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """[m, types] log-shares of the kinds of pitches that `pitchers` [m] threw before `days` [m].
+
+        `moments` [m]: when, see `moment_of`. A pitcher's own mix is shrunken to the league's with 10 pitches; his mix
+        at a moment, to that mix times what the moment does to the league's, with 40.
+        """
+        sums, (day, totals) = self._types
+        k = len(PITCH_TYPES)
+        key, place = np.unique(
+            player_day(np.asarray(pitchers, np.int64), np.asarray(days, np.int64)), return_inverse=True
+        )
+        day_of = (key & 0xFFFFFF) + NO_DAY
+        own = self._before(sums, key >> 24, day_of).reshape(-1, MOMENTS, k)
+        league = totals[np.searchsorted(day, day_of)].reshape(-1, MOMENTS, k) + 1.0
+        usual = league.sum(axis=1, keepdims=True)
+        usual = usual / usual.sum(axis=2, keepdims=True)
+        mine = own.sum(axis=1, keepdims=True) + 10 * usual
+        expected = mine * league / league.sum(axis=2, keepdims=True) / usual
+        share = own + 40 * expected / expected.sum(axis=2, keepdims=True)
+        return np.log(share / share.sum(axis=2, keepdims=True))[place, moments].astype(np.float32)
+
+    @cached_property
+    def _types(self) -> tuple[_Sums, tuple[NDArray[np.int64], Float]]:
+        """Running sums of each pitcher's pitches by moment and type, and the league's per day."""
+        lines = type_lines(self.store)
+        names = tuple(c for c in lines.columns if c not in ("player", "date"))
+        return self._sums(lines, names), self._daily(lines, names)
+
+
+#: Kinds of moments in which a pitcher chooses: five kinds of count, against either hand.
+MOMENTS = 10
+
+
+def moment_of(categorical: NDArray[np.integer]) -> NDArray[np.int64]:
+    """[n] moment, 0..9, of pitches with field ids `categorical` [n, fields].
+
+    Two for each kind of count (level, pitcher ahead, behind, two strikes, three balls): left-handed and other batters.
+    """
+    where = {f.name: i for i, f in enumerate(CATEGORICAL)}
+    balls, strikes = categorical[:, where["balls"]], categorical[:, where["strikes"]]  # the count plus one
+    kind = np.select([balls >= 4, strikes >= 3, balls > strikes, strikes > balls], [4, 3, 2, 1], default=0)
+    return 2 * kind + (categorical[:, where["stand"]] == BY_NAME["stand"].ids["L"])
+
 
 _LEAGUE_DECAY = np.log(2) / 365
 _FLAT = dict(zip(OUTCOMES[1:], (0.2, 0.085, 0.15, 0.045, 0.005, 0.03, 0.01), strict=True)) | {
@@ -323,3 +368,36 @@ def pitch_lines(store: Store) -> pl.DataFrame:
         .group_by("batter", "pitcher", "date")
         .agg(pl.col(names).sum())
     )
+
+
+def type_lines(store: Store) -> pl.DataFrame:
+    """Pitches of known type of each pitcher and day (main league's regular season) by moment and type.
+
+    Columns: player, date, then `MOMENTS` x `PITCH_TYPES` counts.
+    """
+    fields, runs = np.asarray(store.categorical), store.runs
+    typed = fields[:, [f.name for f in CATEGORICAL].index("pitch_type")] > 0
+    length = np.asarray(runs["length"]).astype(np.int64)
+    rows = ranges(np.asarray(runs["start"]), length)
+    owner = np.repeat(np.arange(len(length)), length)[typed[rows]]
+    rows = rows[typed[rows]]
+    kinds = fields[rows, [f.name for f in CATEGORICAL].index("pitch_type")].astype(np.int64) - 1
+    cell = moment_of(fields[rows]) * len(PITCH_TYPES) + kinds
+    games = store.games.select(
+        "date", (pl.col("game_type") == "R") & (pl.col("league") == main_league(store.games["league"]))
+    )
+    frame = pl.DataFrame(
+        {
+            "player": np.asarray(runs["pitcher"])[owner],
+            "game": np.asarray(runs["game"])[owner],
+            "cell": cell,
+        }
+    ).with_columns(date=games["date"].gather(pl.Series(np.asarray(runs["game"])[owner])))
+    frame = frame.filter(games["game_type"].gather(frame["game"]))
+    names = [f"{m}:{t}" for m in range(MOMENTS) for t in PITCH_TYPES]
+    counts = frame.group_by("player", "date", "cell").len()
+    keys = counts.select("player", "date").unique(maintain_order=True).sort("player", "date").with_row_index("line")
+    placed = counts.join(keys, on=["player", "date"])
+    table = np.zeros((keys.height, len(names)), dtype=np.float32)
+    table[placed["line"].to_numpy(), placed["cell"].to_numpy()] = placed["len"].to_numpy()
+    return keys.drop("line").hstack(pl.DataFrame(table, schema=names))

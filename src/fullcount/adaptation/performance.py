@@ -50,7 +50,7 @@ def embed(
         chosen = positions[chunk]
         with autocast:
             vectors = mean_of_events(
-                encoder, collate(history, chosen, chosen + 1, priors, matchup=encoder.config.matchup).to(device)
+                encoder, collate(history, chosen, chosen + 1, priors, **encoder.config.inputs).to(device)
             )
         out[chunk] = vectors.float().cpu().numpy()
     return out
@@ -317,7 +317,7 @@ class SampleSource:
         if self._ready is not None:
             return SampleBatch(part.targets, self._ready[torch.from_numpy(chosen)], None, empty, empty, empty.long())
         positions, days, events, owner = self._games(part.first, part.stop)
-        games = collate(self.history, positions, positions + 1, self.priors, matchup=self.task.encoder.config.matchup)
+        games = collate(self.history, positions, positions + 1, self.priors, **self.task.encoder.config.inputs)
         return SampleBatch(part.targets, None, games, days, events, owner)
 
     def _placed(self, chosen: NDArray[np.int64]) -> SampleBatch:

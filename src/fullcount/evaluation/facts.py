@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fullcount.errors import FullcountError
-from fullcount.evaluation.pitch_grain import Floats, Ints, column, normalise, tally
+from fullcount.evaluation.pitch_grain import Floats, Ints, column
 from fullcount.fields import (
     AUTOMATIC_CALLS,
     BY_NAME,
@@ -27,7 +27,7 @@ from fullcount.fields import (
     PITCH_CLASSES,
     PITCH_TYPES,
 )
-from fullcount.priors import Priors
+from fullcount.priors import Priors, moment_of
 from fullcount.store import Store
 from fullcount.windows import gather, ranges
 
@@ -35,8 +35,6 @@ from fullcount.windows import gather, ranges
 KEYS = ("row", "game_id", "season", "date", "batter", "pitcher", "batter_is_pitcher", "outcome")
 #: Facts whose values are names without order.
 CATEGORIES = ("park", "stand", "throws", "previous")
-
-KINDS = 5  # of count, see `count_kind`
 
 _PLACE = {f.name: i for i, f in enumerate(CATEGORICAL)}
 _NAMES = ("park", "stand", "throws")
@@ -82,7 +80,7 @@ def type_facts(store: Store, priors: Priors, since: date, before: date, league: 
     """Pitches of [since, before) whose type is known, with `outcome` in `PITCH_TYPES`.
 
     Adds `previous`, number of the type the pitcher threw last in this game (null on his first pitch), and `mix_*`, his
-    shrunken mix of types to date at this kind of count (`type_mix`); "to date" starts at `since`.
+    shrunken mix of types as of that morning at such a count and against such a batter (`Priors.repertoire`).
     """
     known = _answer("pitch_type", {t: i for i, t in enumerate(PITCH_TYPES)})
     frame = _pitches(store, since, before, league)
@@ -92,38 +90,11 @@ def type_facts(store: Store, priors: Priors, since: date, before: date, league: 
     )
     if frame.is_empty():
         raise FullcountError(f"no pitch types between {since} and {before} in this store; add Statcast pitches")
-    mix = pl.DataFrame(type_mix(frame).astype(np.float32), schema=[f"mix_{t}" for t in PITCH_TYPES])
+    days = frame["date"].to_physical().to_numpy()
+    moments = moment_of(gather(store.categorical, column(frame, "row")))
+    shares = np.exp(priors.repertoire(column(frame, "pitcher"), days, moments))
+    mix = pl.DataFrame(shares, schema=[f"mix_{t}" for t in PITCH_TYPES])
     return _with_players(frame.hstack(mix), priors)
-
-
-def count_kind(frame: pl.DataFrame) -> Ints:
-    """Kind of count, [n]: 0 level, 1 pitcher ahead, 2 pitcher behind, 3 two strikes, 4 three balls."""
-    balls, strikes = column(frame, "balls"), column(frame, "strikes")
-    return np.select([balls >= 3, strikes >= 2, balls > strikes, strikes > balls], [4, 3, 2, 1], default=0)
-
-
-def type_mix(frame: pl.DataFrame, own: float = 10.0, kind: float = 40.0) -> Floats:
-    """Each row's pitcher's mix of pitch types [n, types] at its kind of count, from earlier days of `frame`.
-
-    His mix at all counts is shrunken to the league's with `own` pitches; at a kind of count, to that mix times what
-    the kind of count does to the league's, with `kind` pitches. Both strengths were chosen on
-    15 May to 30 June 2024.
-    """
-    at, outcome, k = count_kind(frame), column(frame, "outcome"), len(PITCH_TYPES)
-    days, day = np.unique(frame["date"].to_physical().to_numpy(), return_inverse=True)
-    turns, turn = np.unique(column(frame, "pitcher") * len(days) + day, return_inverse=True)
-
-    def earlier(group: Ints, groups: int) -> Floats:
-        counts = tally(group * KINDS + at, groups * KINDS, outcome, k).reshape(groups, KINDS, k)
-        return np.asarray(counts.cumsum(axis=0) - counts)
-
-    league = earlier(day, len(days))[turns % len(days)] + 1.0
-    mine = earlier(turn, len(turns))
-    mine = mine - mine[np.searchsorted(turns, turns // len(days) * len(days))]  # without the pitchers before him
-    usual = normalise(league.sum(axis=1, keepdims=True))
-    overall = normalise(mine.sum(axis=1, keepdims=True) + own * usual)
-    expected = normalise(overall * normalise(league) / usual)
-    return np.asarray(normalise(mine + kind * expected)[turn, at])
 
 
 class Forecast:

@@ -84,7 +84,7 @@ def forecast(
     for chunk in track(chunks, description=f"forecast, {history.window.role}s", disable=not progress):
         if not len(chunk):
             continue
-        batch = collate(history, first[chunk], stop[chunk], priors, matchup=model.encoder.config.matchup)
+        batch = collate(history, first[chunk], stop[chunk], priors, **model.encoder.config.inputs)
         which = batch.kind == EVENT
         newest = (batch.game < torch.from_numpy(kept[chunk]).unsqueeze(1))[which].numpy()
         with bfloat16:

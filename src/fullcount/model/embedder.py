@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fullcount.batches import EVENT, SLOT, Batch
-from fullcount.fields import CATEGORICAL, FIELDS, NUMERIC, Role
+from fullcount.fields import CATEGORICAL, FIELDS, NUMERIC, PITCH_TYPES, Role
 from fullcount.priors import Priors
 
 
@@ -21,6 +21,7 @@ class EventEmbedder(nn.Module):
             dynamic situation fields, for it says whose turn it is.
         ahead: each token also reads the situation (and matchup) of the event that follows it, which is known before
             that event happens. For encoders that look back only and are asked what comes next.
+        repertoire: with `ahead`, and the pitcher's own mix of types at such a moment.
     """
 
     offsets: Tensor
@@ -28,7 +29,14 @@ class EventEmbedder(nn.Module):
     categorical_fields: Tensor
     numeric_fields: Tensor
 
-    def __init__(self, d_model: int, use_prior: bool = True, matchup: bool = False, ahead: bool = False) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        use_prior: bool = True,
+        matchup: bool = False,
+        ahead: bool = False,
+        repertoire: bool = False,
+    ) -> None:
         super().__init__()
         widths = torch.tensor([f.capacity + 1 for f in CATEGORICAL])  # the last id of each field: hidden
         offsets = torch.cumsum(widths, 0) - widths
@@ -43,6 +51,7 @@ class EventEmbedder(nn.Module):
         self.role = nn.Embedding(2, d_model)
         self.prior = nn.Linear(Priors.WIDTH, d_model, bias=False) if use_prior else None
         self.matchup = nn.Linear(Priors.MATCHUP, d_model, bias=False) if matchup else None
+        self.repertoire = nn.Linear(len(PITCH_TYPES), d_model) if repertoire else None
         self.situation = sum(f.role is Role.SITUATION for f in CATEGORICAL)  # they come first
         self.whose_turn = where["stand"]
         count = int(widths[: self.situation].sum())
@@ -80,6 +89,9 @@ class EventEmbedder(nn.Module):
             coming = self.ahead(situation)
             if known is not None:
                 coming = coming + known[:, 1:].reshape(-1, known.shape[-1])[following]
+            if self.repertoire is not None:
+                assert batch.repertoire is not None
+                coming = coming + self.repertoire(batch.repertoire[:, 1:].flatten(0, 1)[following].exp())
             at = (batch.kind[:, 1:] == EVENT).nonzero()
             x = x.index_put((at[:, 0], at[:, 1]), coming.to(x.dtype), accumulate=True)
         slot = self.role(batch.role)

@@ -54,13 +54,15 @@ class FieldChain(nn.Module):
             return nn.Linear(2, d_model, bias=False) if f.is_numeric else nn.Embedding(f.capacity, d_model)
 
         self.read = nn.ModuleDict({f.name: read(f) for f in UNFOLDING})
-        self.tell = nn.ModuleDict({f.name: tell(f) for f in UNFOLDING})
+        self.tell = nn.ModuleDict({f.name: tell(f) for f in UNFOLDING[:-1]})  # nothing comes after the last one
         for module in self.tell.values():
             nn.init.normal_(module.weight, std=0.5)  # type: ignore[arg-type]
 
     def told(self, field: Field, state: Tensor, categorical: Tensor, numeric: Tensor, present: Tensor) -> Tensor:
         """`state` [n, d_model] after `field` has become known; a missing value tells nothing."""
         column = _COLUMN[field.name]
+        if field.name not in self.tell:
+            return state
         if field.is_numeric:
             pair = torch.stack([numeric[:, column], present[:, column].to(numeric.dtype)], dim=-1)
             return state + self.tell[field.name](pair).to(state.dtype)  # type: ignore[no-any-return]
@@ -68,7 +70,13 @@ class FieldChain(nn.Module):
         return state + (self.tell[field.name](ids) * (ids > 0).unsqueeze(-1)).to(state.dtype)  # type: ignore[no-any-return]
 
     def forward(
-        self, state: Tensor, categorical: Tensor, numeric: Tensor, present: Tensor, unseen: Tensor | None = None
+        self,
+        state: Tensor,
+        categorical: Tensor,
+        numeric: Tensor,
+        present: Tensor,
+        unseen: Tensor | None = None,
+        repertoire: Tensor | None = None,
     ) -> Iterator[tuple[Field, Tensor, Tensor]]:
         """Negative log-likelihood in nats of each field over the pitches that have it.
 
@@ -77,6 +85,7 @@ class FieldChain(nn.Module):
             categorical, numeric, present: [n, fields] the pitches, as in `Batch`.
             unseen: [n] bool, pitches whose delivery is not shown to the fields after it, so that results can also be
                 asked for before the pitch is thrown.
+            repertoire: [n, types] log-shares from which the kind of pitch is a departure.
 
         Yields:
             field, sum of its losses, number of pitches that have it.
@@ -100,6 +109,8 @@ class FieldChain(nn.Module):
                 state, unseen = torch.where(unseen.unsqueeze(-1), before, state), None
             wanted = categorical[:, column].long() - 1
             logits = self.read[field.name](state).float()
+            if field.name == "pitch_type" and repertoire is not None:
+                logits = logits + repertoire
             yield field, F.cross_entropy(logits, wanted, ignore_index=-1, reduction="sum"), (wanted >= 0).sum()
             state = self.told(field, state, categorical, numeric, present)
 

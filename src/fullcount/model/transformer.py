@@ -40,10 +40,23 @@ class EncoderConfig(BaseModel):
     event_attention: bool = False  # event-weighted attention: a learned bias on plate-appearance endings, per head
     use_prior: bool = True  # the player's shrunken rates, age and reliability enter his slot
     matchup: bool = False  # every event carries what was known of its batter and pitcher that morning
+    repertoire: bool = False  # causal only: every token reads the mix of types that the coming pitch's pitcher throws
     causal: bool = False  # no token sees a later one; each reads the situation of the event that follows it
+
+    @property
+    def inputs(self) -> dict[str, bool]:
+        """What batches for this encoder have to say of the players of each event: options of `collate`."""
+        return {"matchup": self.matchup, "repertoire": self.repertoire}
+
+    @property
+    def reads_priors(self) -> bool:
+        """Whether batches for this encoder need priors."""
+        return self.use_prior or self.matchup or self.repertoire
 
     @model_validator(mode="after")
     def _fits(self) -> EncoderConfig:
+        if self.repertoire and not self.causal:
+            raise ValueError("repertoire: says what is coming, and is for causal encoders")
         if self.causal and self.use_prior:
             # As of the window's last game it counts what happened in the earlier ones, which are to be predicted.
             raise ValueError("causal: the slot's prior knows the window's own games; set use_prior = false")
@@ -150,7 +163,9 @@ class GamestateTransformer(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedder = EventEmbedder(config.d_model, config.use_prior, config.matchup, config.causal)
+        self.embedder = EventEmbedder(
+            config.d_model, config.use_prior, config.matchup, ahead=config.causal, repertoire=config.repertoire
+        )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.d_model)
         for name, weight in self.named_parameters():

@@ -29,10 +29,11 @@ class NextEventConfig(ObjectiveConfig):
 
     kind: Literal["next_event"] = "next_event"
     components: int = Field(4, gt=0)  # Gaussians in the mixture of each numeric field
+    numeric: float = Field(0.1, gt=0)  # weight of each numeric field: there are eleven, with unbounded densities
     unseen: float = Field(0.3, ge=0, le=1)  # share of pitches whose results are predicted without the delivery
 
     def build(self, encoder: GamestateTransformer, data: Data) -> NextEvent:
-        return NextEvent(encoder, self.components, self.unseen)
+        return NextEvent(encoder, self.components, self.unseen, self.numeric)
 
 
 class NextEvent(Objective):
@@ -45,16 +46,19 @@ class NextEvent(Objective):
         encoder: a causal one.
         components: see `FieldChain`.
         unseen: share of pitches whose result is predicted without the delivery.
+        numeric: weight of each numeric field in the training total.
 
     Raises:
         FullcountError: the encoder sees what it is to predict.
     """
 
-    def __init__(self, encoder: GamestateTransformer, components: int = 4, unseen: float = 0.3) -> None:
+    def __init__(
+        self, encoder: GamestateTransformer, components: int = 4, unseen: float = 0.3, numeric: float = 0.1
+    ) -> None:
         super().__init__()
         if not encoder.config.causal:
             raise FullcountError("next_event: the encoder sees later events; set encoder.causal = true")
-        self.encoder, self.unseen = encoder, unseen
+        self.encoder, self.unseen, self.numeric = encoder, unseen, numeric
         self.chain = FieldChain(encoder.config.d_model, components)
         self.outcome = nn.Linear(encoder.config.d_model, len(OUTCOMES))
 
@@ -69,8 +73,9 @@ class NextEvent(Objective):
         drawn = torch.rand(len(states), generator=generator_of(batch)).to(states.device)
         losses = Losses()
         pitch = batch.categorical[where], batch.numeric[where], batch.present[where]
-        for field, total, count in self.chain(states, *pitch, drawn < self.unseen):
-            losses.add(field.name, total, count)
+        mix = None if batch.repertoire is None else batch.repertoire[where]
+        for field, total, count in self.chain(states, *pitch, drawn < self.unseen, mix):
+            losses.add(field.name, total, count, self.numeric if field.is_numeric else 1.0)
         outcome = plate_appearance_outcomes(batch)[where]
         logits = self.outcome(states).float()
         total = F.cross_entropy(logits, outcome, ignore_index=-1, reduction="sum")
@@ -81,6 +86,8 @@ class NextEvent(Objective):
     def forecast(self, batch: Batch) -> dict[str, Tensor]:
         """Before each event: log-probabilities [events, classes] of its `pitch_type` and `call` (the delivery unseen),
         and of the `outcome` of its plate appearance."""
-        states, _ = self.states(batch)
+        states, where = self.states(batch)
         read = {name: self.chain.read[name](states) for name in ("pitch_type", "call")}
+        if batch.repertoire is not None:
+            read["pitch_type"] = read["pitch_type"] + batch.repertoire[where]
         return {n: x.float().log_softmax(-1) for n, x in (read | {"outcome": self.outcome(states)}).items()}

@@ -31,7 +31,7 @@ def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, 
     """The objective of a configuration on a new encoder, and the samplers of its training and validation batches."""
     torch.manual_seed(config.train.seed)
     encoder = GamestateTransformer(config.encoder)
-    priors = Priors(store) if config.encoder.use_prior or config.encoder.matchup else None
+    priors = Priors(store) if config.encoder.reads_priors else None
     windows = tuple(config.window(role) for role in config.roles)
     played = store.games.filter(pl.col("date") < config.before)["date"].max()
     if played is None:
@@ -47,7 +47,7 @@ def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, 
             tokens=config.batch_tokens,
             seed=seed,
             priors=priors,
-            matchup=config.encoder.matchup,
+            **config.encoder.inputs,
             league_balance=balance,
         )
 
