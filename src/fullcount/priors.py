@@ -252,7 +252,7 @@ class Priors:
         mine = own.sum(axis=1, keepdims=True) + 10 * usual
         expected = mine * league / league.sum(axis=2, keepdims=True) / usual
         share = own + 40 * expected / expected.sum(axis=2, keepdims=True)
-        return np.log(share / share.sum(axis=2, keepdims=True))[place, moments].astype(np.float32)
+        return np.asarray(np.log(share / share.sum(axis=2, keepdims=True))[place, moments], dtype=np.float32)
 
     @cached_property
     def _types(self) -> tuple[_Sums, tuple[NDArray[np.int64], Float]]:
@@ -274,7 +274,7 @@ def moment_of(categorical: NDArray[np.integer]) -> NDArray[np.int64]:
     where = {f.name: i for i, f in enumerate(CATEGORICAL)}
     balls, strikes = categorical[:, where["balls"]], categorical[:, where["strikes"]]  # the count plus one
     kind = np.select([balls >= 4, strikes >= 3, balls > strikes, strikes > balls], [4, 3, 2, 1], default=0)
-    return 2 * kind + (categorical[:, where["stand"]] == BY_NAME["stand"].ids["L"])
+    return np.asarray(2 * kind + (categorical[:, where["stand"]] == BY_NAME["stand"].ids["L"]))
 
 
 _LEAGUE_DECAY = np.log(2) / 365

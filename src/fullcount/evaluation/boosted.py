@@ -1,6 +1,6 @@
 """Gradient-boosted rivals at three grains, beside the trivial ones, on the frames of `facts`.
 
-    python -m fullcount.evaluation.boosted --store STORE [--save FOLDER]
+    python -m fullcount.evaluation.boosted --store STORE [--run RUN ...] [--types-run RUN ...] [--save FOLDER]
 
 They know what a table knows (count, situation, both players' shrunken rates to date) and how it interacts, but no
 sequence. A model of sequences earns its keep only by what it says beyond them.
@@ -9,7 +9,7 @@ sequence. A model of sequences earns its keep only by what it says beyond them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 from fullcount.errors import FullcountError
 from fullcount.evaluation import pa_grain, pitch_grain
 from fullcount.evaluation.facts import CATEGORIES, KEYS, pa_facts, pitch_facts, type_facts
+from fullcount.evaluation.foresight import foresee
+from fullcount.evaluation.metrics import interval, resamples
 from fullcount.evaluation.pitch_grain import CountTable, Floats, Marginal, Rival, column, forecasts, normalise, scores
 from fullcount.fields import OUTCOMES, PITCH_CLASSES, PITCH_TYPES
 from fullcount.priors import Priors
 from fullcount.store import Store
+from fullcount.training.jobs import load_encoder
 
 #: Fixed, not tuned on a judged season. Threads are the environment's (OMP_NUM_THREADS).
 PARAMETERS = {
@@ -152,27 +155,59 @@ def pitch_types(store: Store, priors: Priors, others: Sequence[Rival] = ()) -> C
     return compare([*systems, *others], frame, date(2024, 7, 1))
 
 
+def gains(found: Mapping[str, Floats], judged: pl.DataFrame, base: str = "boosted", draws: int = 1000) -> pl.DataFrame:
+    """How many nats a pitch each system is better than `base`, with a 95 % interval from resampled games."""
+    outcome = column(judged, "outcome")
+    _, game = np.unique(judged["game_id"].to_numpy(), return_inverse=True)
+    weights = resamples(int(game.max()) + 1, draws)
+    rows = np.bincount(game)
+
+    def loss(p: Floats) -> Floats:
+        return np.asarray(-np.log(np.clip(p[np.arange(len(outcome)), outcome], 1e-12, 1)))
+
+    table = []
+    for name, p in found.items():
+        gain = loss(found[base]) - loss(p)
+        drawn = weights @ np.bincount(game, weights=gain) / (weights @ rows)
+        value, low, high = interval(float(gain.mean()), drawn)
+        table.append({"system": name, f"better than {base}": value, "low": low, "high": high})
+    return pl.DataFrame(table)
+
+
 def main() -> None:
-    """Print the three tables; with --save keep forecasts (row, outcome, one array a system) and reliability curves."""
+    """Print the tables; with --save keep forecasts (row, outcome, one array a system) and reliability curves."""
     from fullcount.report.figures import reliability
 
     parser = argparse.ArgumentParser(description="Gradient-boosted rivals beside the trivial ones, on real seasons.")
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--save", type=Path, help="folder for forecasts and figures")
+    parser.add_argument("--run", type=Path, action="append", default=[], help="next-event run to judge on 2019")
+    parser.add_argument("--types-run", type=Path, action="append", default=[], help="next-event run to judge on types")
+    parser.add_argument("--only", nargs="+", help="words in the titles of the comparisons wanted")
     given = parser.parse_args()
     store = Store.open(given.store)
     priors = Priors(store)
+    spring = date(2019, 3, 1)
+    # A run that has seen the first half of the season is judged on the second half's pitches alone.
+    of_2019 = {run: foresee(run, store, max(spring, load_encoder(run)[2]), date(2020, 1, 1)) for run in given.run}
+    whole = [said["outcome"] for run, said in of_2019.items() if load_encoder(run)[2] <= spring]
+    of_types = [foresee(run, store, date(2024, 7, 1), date(2025, 1, 1))["pitch_type"] for run in given.types_run]
     comparisons: dict[str, tuple[Callable[[Store, Priors], Comparison], Sequence[str]]] = {
-        "pitch types": (pitch_types, PITCH_TYPES),
-        "plate appearances": (plate_appearances, OUTCOMES),
-        "plate appearances without pitchers batting": (partial(plate_appearances, pitchers_bat=False), OUTCOMES),
-        "pitches": (pitches, PITCH_CLASSES),
+        "pitch types": (partial(pitch_types, others=of_types), PITCH_TYPES),
+        "plate appearances": (partial(plate_appearances, others=whole), OUTCOMES),
+        "plate appearances without pitchers batting": (
+            partial(plate_appearances, others=whole, pitchers_bat=False),
+            OUTCOMES,
+        ),
+        "pitches": (partial(pitches, others=[said["pitch"] for said in of_2019.values()]), PITCH_CLASSES),
     }
     for title, (comparison, names) in comparisons.items():
+        if given.only and not any(word in title for word in given.only):
+            continue
         judged, found = comparison(store, priors)
         outcome = column(judged, "outcome")
         with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, float_precision=4):
-            print(title, scores(found, outcome), sep="\n", flush=True)
+            print(title, scores(found, outcome).join(gains(found, judged), on="system"), sep="\n", flush=True)
         if given.save:
             given.save.mkdir(parents=True, exist_ok=True)
             file = given.save / title.replace(" ", "_")

@@ -1,7 +1,7 @@
 """What a next-event model says before each pitch of a span of days: class by class, on the store's rows.
 
-Every pitch is forecast twice, from the pitcher's sequence and from the batter's; the answer is the mean of the two
-log-probabilities, normalised. Each game is read with the games before it: windows overlap, and only the newer half of
+A pitch is forecast from the pitcher's sequence and from the batter's; the answer is the mean of the log-probabilities,
+normalised. Each game is read with the games before it: windows overlap, and only the newer half of
 a window is kept, so that every pitch has at least about half a window of context.
 """
 
@@ -23,7 +23,7 @@ from fullcount.fields import BY_NAME, CALL_CLASS, PITCH_CLASSES
 from fullcount.model.precision import native_bfloat16
 from fullcount.objectives.next_event import NextEvent
 from fullcount.priors import Priors
-from fullcount.store import ROLES, PlayerRole, Store, day_number
+from fullcount.store import Store, day_number
 from fullcount.training.jobs import load_objective
 from fullcount.windows import History, Int
 
@@ -99,13 +99,11 @@ def forecast(
     return np.concatenate(rows), {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def from_both_sides(
-    run: Path, store: Store, since: date, before: date, progress: bool = True
-) -> dict[PlayerRole | str, dict[str, Forecast]]:
-    """Forecasts of a run from the batters' sequences, the pitchers', and both: who -> what (`FORECASTS`) -> Forecast.
+def foresee(run: Path, store: Store, since: date, before: date, progress: bool = True) -> dict[str, Forecast]:
+    """Forecasts of a run for [since, before): what (`FORECASTS`) -> Forecast, pooled over the roles it was trained on.
 
     Raises:
-        FullcountError: the run has seen games of [since, before).
+        FullcountError: the run has seen games of [since, before), or is no next-event run.
     """
     model, config, cutoff = load_objective(run, store)
     if cutoff > since:
@@ -113,21 +111,18 @@ def from_both_sides(
     if not isinstance(model, NextEvent):
         raise FullcountError(f"{run}: forecasts before the pitch need a run of the objective next_event")
     priors = Priors(store)
-    each: dict[PlayerRole, tuple[Int, dict[str, NDArray[np.float32]]]] = {}
-    for role in ROLES:
-        history = History(store, config.window(role))
-        rows, said = forecast(model, history, priors, since, before, progress=progress)
-        order = np.argsort(rows)
-        each[role] = rows[order], {n: p[order] for n, p in said.items()}
-    common, *places = np.intersect1d(*(rows for rows, _ in each.values()), assume_unique=True, return_indices=True)
-    answer: dict[PlayerRole | str, dict[str, Forecast]] = {}
-    for role, (rows, said) in each.items():
-        answer[role] = {n: Forecast(f"next event, {role}'s sequence", rows, p.astype(float)) for n, p in said.items()}
-    answer["both"] = {
-        n: Forecast("next event", common, _pooled([each[r][1][n][i] for r, i in zip(ROLES, places, strict=True)]))
-        for n in FORECASTS
-    }
-    return answer
+    rows: Int | None = None
+    said: dict[str, list[NDArray[np.float32]]] = {name: [] for name in FORECASTS}
+    for role in config.roles:
+        found, each = forecast(model, History(store, config.window(role)), priors, since, before, progress=progress)
+        order = np.argsort(found)
+        if rows is not None and not np.array_equal(rows, found[order]):
+            raise FullcountError(f"{store.root}: batters' and pitchers' sequences do not hold the same pitches")
+        rows = found[order]
+        for name in FORECASTS:
+            said[name].append(each[name][order])
+    assert rows is not None
+    return {name: Forecast(run.name, rows, _pooled(parts)) for name, parts in said.items()}
 
 
 def _pooled(forecasts: list[NDArray[np.float32]]) -> Floats:
