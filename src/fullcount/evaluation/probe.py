@@ -76,7 +76,7 @@ class ProbeConfig(Base):
         return self
 
 
-class _Blank(Priors):
+class Blank(Priors):
     """Priors that say nothing: zeros wherever an encoder reads them, which its maps without bias turn into nothing."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ def probe_encoder(
         history = History(store, getattr(config, role).window(role))
         drawn = [draw(store, history, priors, grain, config) for grain in get_args(Grain)]
         known = np.unique(np.concatenate([ranges(s.first, s.stop - s.first) for s in drawn]))
-        vectors = embed(encoder, history, known, priors if config.use_prior else _Blank(), progress=progress)
+        vectors = embed(encoder, history, known, priors if config.use_prior else Blank(), progress=progress)
         parts += [judge(s, represent(history, s, known, vectors), config) for s in drawn]
         parts.append(diagnose(history, known, vectors))
     return pl.concat(parts)
