@@ -1,13 +1,14 @@
 """Simulated play: legal, whole, reproducible, told as the store tells it."""
 
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from fullcount.batches import collate
+from fullcount.batches import Sampler, collate
 from fullcount.errors import FullcountError
 from fullcount.fields import BY_NAME
 from fullcount.gamestate import Gamestate
@@ -15,7 +16,7 @@ from fullcount.model.cache import Cache
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
 from fullcount.objectives.next_event import NextEvent
 from fullcount.priors import Priors
-from fullcount.projection.simulation import GamePlan, Simulator, plans_of, report
+from fullcount.projection.simulation import GamePlan, Simulator, calibrate, plans_of, report
 from fullcount.store import day_number
 from fullcount.windows import History, Window
 
@@ -222,6 +223,23 @@ def test_the_model_decides(sim_store, plans):
     turns = Simulator(model, sim_store).plate_appearances(pair, plans[0].day, start, n=5).pitches
     assert turns.height == 20
     assert set(turns.filter(pl.col("event") != "none")["event"]) <= {"walk", "intent_walk"}
+
+
+def test_calibration_moves_the_level_of_play(sim_store):
+    sampler = Sampler(
+        sim_store, (Window("pitcher", games=1),), before=date(2004, 1, 1), tokens=1024, block=2,
+        priors=Priors(sim_store), matchup=True,
+    )  # fmt: skip
+    model = untrained()
+    model.unseen = 0.0
+    calibrate(model, sampler)
+    for name in ("call", "contact", "delta", "event"):
+        bias, excess, n = model.chain.read[name][2].bias, 0, 0  # predicted less real counts: the loss's gradient
+        for i in range(2):
+            losses = model.eval()(sampler.batch(i))
+            excess = excess + torch.autograd.grad(losses.sums[name], bias)[0]
+            n += int(losses.counts[name])
+        assert excess.abs().max() / n < 0.005, name
 
 
 def test_report_has_the_six_rates(played, sim_store):

@@ -525,7 +525,7 @@ def _frame(log: Int, rosters: _Rosters) -> pl.DataFrame:
     return pl.DataFrame(columns).sort("game", maintain_order=True)
 
 
-def calibrate(model: NextEvent, sampler: Sampler, batches: int = 16, rounds: int = 6) -> None:
+def calibrate(model: NextEvent, sampler: Sampler, rounds: int = 6) -> None:
     """Fit the constants of the categorical read-outs (their last biases) to a sampler's play; all else stays.
 
     A model knows players relative to their league, so the league's own level is that of its training seasons. This
@@ -536,7 +536,7 @@ def calibrate(model: NextEvent, sampler: Sampler, batches: int = 16, rounds: int
     read = {f.name: chain.read[f.name][2].bias for f in UNFOLDING if not f.is_numeric}  # type: ignore[index]
     held = []
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=native_bfloat16(device.type)):
-        for i in range(batches):
+        for i in range(sampler.block):  # a whole one: each of its batches is of windows of one length
             batch = sampler.batch(i).to(device)
             states, where = model.states(batch)
             held.append((states.float(), batch.categorical[where], batch.numeric[where], batch.present[where]))
@@ -616,7 +616,7 @@ def main() -> None:
         if not isinstance(model, NextEvent):
             raise FullcountError(f"{asked.run}: simulation needs a run with the one objective next_event")
         if asked.level is not None:
-            window = Window("pitcher", games=2, events=300)
+            window = Window("pitcher", games=1)
             since, before = date(asked.level, 1, 1), date(asked.level + 1, 1, 1)
             priors = Priors(store)
             matchup = model.encoder.config.matchup
