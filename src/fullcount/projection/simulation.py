@@ -546,7 +546,7 @@ def calibrate(model: NextEvent, sampler: Sampler, rounds: int = 6) -> None:
         excess = {n: torch.zeros_like(b) for n, b in read.items()}  # predicted less real counts: the loss's gradient
         for part in held:
             losses = {f.name: total for f, total, _ in chain(*part) if not f.is_numeric}
-            gradients = torch.autograd.grad(sum(losses.values()), list(read.values()))  # type: ignore[arg-type]
+            gradients = torch.autograd.grad(sum(losses.values()), list(read.values()))
             for name, gradient in zip(read, gradients, strict=True):
                 excess[name] += gradient
         with torch.no_grad():
