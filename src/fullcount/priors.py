@@ -64,8 +64,9 @@ class Priors:
     #: the speed (steals) or run-prevention log-ratio.
     WIDTH = 12
     COLUMNS = (*OUTCOMES[1:], "exposure", "games")
-    #: Width of `matchup`: features and tendencies of the batter, then of the pitcher.
-    MATCHUP = 2 * (WIDTH + len(COUNT_KINDS) * len(PITCH_RESULTS))
+    #: Width of what `matchup` says of each player, and of all: the batter, the pitcher, the league's level.
+    SIDE = WIDTH + len(COUNT_KINDS) * len(PITCH_RESULTS)
+    MATCHUP = 2 * SIDE + len(OUTCOMES) - 1 + len(COUNT_KINDS) * len(PITCH_RESULTS)
 
     def __init__(self, store: Store, decay: float = DECAY) -> None:
         self.store, self.decay = store, decay
@@ -116,10 +117,12 @@ class Priors:
             answer[role] = self._daily(lines, self.columns(role))
         return answer
 
-    def _daily(self, lines: pl.DataFrame, columns: tuple[str, ...]) -> tuple[NDArray[np.int64], Float]:
+    def _daily(
+        self, lines: pl.DataFrame, columns: tuple[str, ...], decay: float = np.log(2) / 365
+    ) -> tuple[NDArray[np.int64], Float]:
         daily = lines.group_by("date").agg(pl.col(columns).sum()).sort("date")
         day = daily["date"].cast(pl.Int32).to_numpy().astype(np.int64)
-        values = daily.select(columns).to_numpy().astype(np.float64) * self._weights(day, _LEAGUE_DECAY)[:, None]
+        values = daily.select(columns).to_numpy().astype(np.float64) * self._weights(day, decay)[:, None]
         return day, np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
 
     def counts(self, role: PlayerRole, players: NDArray[np.integer], days: NDArray[np.integer]) -> Float:
@@ -220,7 +223,10 @@ class Priors:
     def matchup(
         self, batters: NDArray[np.integer], pitchers: NDArray[np.integer], days: NDArray[np.integer]
     ) -> NDArray[np.float32]:
-        """[m, MATCHUP] features and tendencies of `batters` and `pitchers` [m] as of the morning of `days` [m]."""
+        """[m, MATCHUP] features and tendencies of `batters` and `pitchers` [m] as of the morning of `days` [m].
+
+        Both are relative to the league, so the league's own level stands beside them (`level`).
+        """
         parts = []
         for role, who in zip(ROLES, (batters, pitchers), strict=True):
             key, place = np.unique(
@@ -229,7 +235,35 @@ class Priors:
             player, day = key >> 24, (key & 0xFFFFFF) + NO_DAY
             each = np.concatenate([self.features(role, player, day), self.tendencies(role, player, day)], axis=1)
             parts.append(each[place])
-        return np.concatenate(parts, axis=1)
+        day, place = np.unique(np.asarray(days, np.int64), return_inverse=True)
+        return np.concatenate([*parts, self.level(day)[place]], axis=1)
+
+    def level(self, days: NDArray[np.integer]) -> NDArray[np.float32]:
+        """[m, 19] the league's outcome rates and pitch shares before `days` [m], as 10 log(rate / a round constant).
+
+        Counts are halved in 60 days of calendar: level drifts from season to season and within them. 0 where nothing
+        has been played.
+        """
+        parts = []
+        for (day, totals), width, usual in self._levels:
+            found = totals[np.searchsorted(day, np.asarray(days))].reshape(len(days), -1, width)
+            exposure = found[..., -1:]
+            rate = np.where(exposure > 0, found[..., :-1] / np.maximum(exposure, 1e-12), usual)
+            parts.append(np.clip(10 * np.log(np.maximum(rate, 1e-6) / usual), -6, 6).reshape(len(days), -1))
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    @cached_property
+    def _levels(self) -> list[tuple[tuple[NDArray[np.int64], Float], int, Float]]:
+        """Decayed daily totals of plate appearances and of pitches, columns in each group, usual rates."""
+        lines = self._lines["batter"].filter(~pl.col("is_pitcher"))
+        outcomes = (*OUTCOMES[1:], "exposure")
+        pitches = pitch_lines(self.store)
+        names = tuple(c for c in pitches.columns if c not in (*ROLES, "date"))
+        usual = np.array([_FLAT[o] for o in OUTCOMES[1:]])
+        return [
+            (self._daily(lines, outcomes, _LEVEL_DECAY), len(outcomes), usual),
+            (self._daily(pitches, names, _LEVEL_DECAY), len(PITCH_RESULTS) + 1, np.array(_USUAL_SHARES)),
+        ]
 
     def repertoire(
         self, pitchers: NDArray[np.integer], days: NDArray[np.integer], moments: NDArray[np.integer]
@@ -277,7 +311,9 @@ def moment_of(categorical: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.asarray(2 * kind + (categorical[:, where["stand"]] == BY_NAME["stand"].ids["L"]))
 
 
-_LEAGUE_DECAY = np.log(2) / 365
+_LEVEL_DECAY = np.log(2) / 60
+#: Round shares of called, swinging, foul and in play, by `COUNT_KINDS`: what `Priors.level` is measured from.
+_USUAL_SHARES = ((0.32, 0.06, 0.10, 0.11), (0.165, 0.105, 0.18, 0.19), (0.045, 0.14, 0.23, 0.24))
 _FLAT = dict(zip(OUTCOMES[1:], (0.2, 0.085, 0.15, 0.045, 0.005, 0.03, 0.01), strict=True)) | {
     "games": 0.2,
     "outs": 0.7,

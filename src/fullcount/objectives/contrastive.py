@@ -17,6 +17,7 @@ from fullcount.errors import FullcountError
 from fullcount.fields import OUTCOMES
 from fullcount.model.transformer import GamestateTransformer, mean_of_events
 from fullcount.objectives.base import COLUMN, Data, Losses, Objective, ObjectiveConfig
+from fullcount.priors import Priors
 
 Split = Literal["halves", "alternating"]
 
@@ -141,7 +142,7 @@ def views(batch: Batch, split: Split = "halves", hide_static: bool = True) -> Ba
 
     of_token = ("kind", "categorical", "numeric", "present", "game", "position", "matchup")
     batch = replace(batch, game=game.to(batch.game.dtype))
-    tensors = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "seed"}
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name not in ("seed", "repertoire")}
     tensors = {n: packed(v) if n in of_token else v[rows] for n, v in tensors.items()}
     tensors["prior"] = torch.zeros_like(tensors["prior"])
     pitches = (tensors["role"] == 1).view(-1, 1)
@@ -150,7 +151,9 @@ def views(batch: Batch, split: Split = "halves", hide_static: bool = True) -> Ba
             tensors["categorical"][..., COLUMN[name]] = 0
         for name, own in (("stand", ~pitches), ("throws", pitches)):
             tensors["categorical"][..., COLUMN[name]].masked_fill_(own, 0)
-    batter, pitcher = tensors["matchup"].chunk(2, dim=-1)  # views of it
+    side = Priors.SIDE if tensors["matchup"].shape[-1] else 0
+    batter, pitcher, level = tensors["matchup"].tensor_split((side, 2 * side), dim=-1)  # views of it
+    level.zero_()  # it tells the era
     batter.masked_fill_(~pitches.unsqueeze(-1), 0)
     pitcher.masked_fill_(pitches.unsqueeze(-1), 0)
     return Batch(**tensors, seed=batch.seed)

@@ -139,7 +139,7 @@ class _Rosters:
         batter: [n, 2, 9, turns] numbers in the table of batters. pitcher: [n, 2, staff]; faces: the same shape.
         fixed: [n] ids of league and park. players: batters and then pitchers, ids.
         stand: [batters, 2] ids against left- and right-handers. throws: [pitchers] ids. days: [pitchers] day numbers.
-        known: of batters and pitchers, [., MATCHUP / 2] each.
+        known: of batters [., SIDE], and of pitchers and the league's level on the day [., MATCHUP - SIDE].
     """
 
     def __init__(self, plans: Sequence[GamePlan], store: Store, priors: Priors | None, device: torch.device) -> None:
@@ -174,7 +174,7 @@ class _Rosters:
             known = np.zeros((len(table), 0), dtype=np.float32)
             if priors is not None:
                 known = priors.matchup(table[:, 0], table[:, 0], table[:, 1])
-                known = known[:, half * Priors.MATCHUP // 2 : (half + 1) * Priors.MATCHUP // 2]
+                known = known[:, Priors.SIDE :] if half else known[:, : Priors.SIDE]  # the level goes with pitchers
             halves.append(torch.from_numpy(np.ascontiguousarray(known)).to(device))
         self.known = halves
 
