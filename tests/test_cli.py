@@ -34,6 +34,7 @@ HELP = {
     ("embed",): "Write one embedding a player and game",
     ("project",): "Project a season",
     ("backtest",): "Judge systems on seasons that have been played",
+    ("simulate",): "Simulate games pitch by pitch",
     ("study",): "Compare configurations over seeds at an equal budget",
     ("demo",): "The whole path on a simulated league",
 }
@@ -198,6 +199,23 @@ def test_embed(store: Path, runs: Path, tmp_path: Path) -> None:
     empty = done("embed", *options, "--since", "2050-01-01")
     assert "0 embeddings" in empty
     assert pl.read_parquet(out).schema == table.schema
+
+
+def test_simulate(store: Path, runs: Path, tmp_path: Path) -> None:
+    options = o("objectives=next_event", *TINY, *TRAIN, "train.steps=3")
+    done("pretrain", "--store", store, "--out", tmp_path / "next", *options)
+    out = tmp_path / "games"
+    told = done("simulate", tmp_path / "next", "--store", store, "--season", 2004, "--games", 2, "--out", out)
+    assert "games a second" in told
+    games, batting = (pl.read_csv(out / f"{name}.csv") for name in ("games", "batting"))
+    assert games.height == 2
+    assert (games["visitors"] != games["home"]).all()
+    pitching = pl.read_csv(out / "pitching.csv")
+    assert batting["PA"].sum() == pitching["BF"].sum()
+    for other, season, sentence in ((runs / "encoder", 2004, "next_event"), (tmp_path / "next", 2003, "has seen")):
+        refused = run("simulate", other, "--store", store, "--season", season)
+        assert refused.exit_code == 2
+        assert sentence in refused.stderr
 
 
 def test_project(store: Path, runs: Path, tmp_path: Path) -> None:

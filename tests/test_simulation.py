@@ -1,14 +1,13 @@
 """Simulated play: legal, whole, reproducible, told as the store tells it."""
 
 from dataclasses import replace
-from datetime import date
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from fullcount.batches import Sampler, collate
+from fullcount.batches import collate
 from fullcount.errors import FullcountError
 from fullcount.fields import BY_NAME
 from fullcount.gamestate import Gamestate
@@ -16,7 +15,7 @@ from fullcount.model.cache import Cache
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
 from fullcount.objectives.next_event import NextEvent
 from fullcount.priors import Priors
-from fullcount.projection.simulation import GamePlan, Simulator, calibrate, plans_of, report
+from fullcount.projection.simulation import GamePlan, Simulator, plans_of, report
 from fullcount.store import day_number
 from fullcount.windows import History, Window
 
@@ -225,23 +224,6 @@ def test_the_model_decides(sim_store, plans):
     assert set(turns.filter(pl.col("event") != "none")["event"]) <= {"walk", "intent_walk"}
 
 
-def test_calibration_moves_the_level_of_play(sim_store):
-    sampler = Sampler(
-        sim_store, (Window("pitcher", games=1),), before=date(2004, 1, 1), tokens=1024, block=2,
-        priors=Priors(sim_store), matchup=True,
-    )  # fmt: skip
-    model = untrained()
-    model.unseen = 0.0
-    calibrate(model, sampler)
-    for name in ("call", "contact", "delta", "event"):
-        bias, excess, n = model.chain.read[name][2].bias, 0, 0  # predicted less real counts: the loss's gradient
-        for i in range(2):
-            losses = model.eval()(sampler.batch(i))
-            excess = excess + torch.autograd.grad(losses.sums[name], bias)[0]
-            n += int(losses.counts[name])
-        assert excess.abs().max() / n < 0.005, name
-
-
 def test_report_has_the_six_rates(played, sim_store):
     table = report(played, sim_store, 2003)
     assert table["rate"].to_list() == ["K%", "BB%", "HR%", "BABIP", "pitches per PA", "runs per game"]
@@ -260,5 +242,11 @@ def test_bad_plans_are_refused(sim_store, plans):
         plans_of(sim_store, 1950)
     with pytest.raises(FullcountError, match="no game"):
         Simulator(untrained(), sim_store).games([])
+
+
+def test_models_that_cannot_be_simulated_are_refused(sim_store):
+    shape = EncoderConfig(d_model=16, layers=1, heads=2, causal=True, use_prior=False, repertoire=True)
+    with pytest.raises(FullcountError, match="repertoire"):
+        Simulator(NextEvent(GamestateTransformer(shape)), sim_store)
     with pytest.raises(FullcountError, match="context"):
         Simulator(untrained(context="game"), sim_store)

@@ -173,6 +173,35 @@ def embed(
     _say(f"{out}: {table.height:,} embeddings of width {len(table['embedding'][0]) if table.height else 0}")
 
 
+@app.command()
+def simulate(
+    run: Annotated[Path, typer.Argument(help="Pre-training run of the objective next_event.")],
+    season: Annotated[int, typer.Option(help="Season whose games are played again, with their line-ups.")],
+    games: Annotated[int, typer.Option(help="How many.", min=1)] = 500,
+    store: StoreOption = Path("store"),
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for batting, pitching and games as CSV.")] = None,
+    history: Annotated[int, typer.Option(help="Earlier games of each pitcher to begin with.", min=0)] = 0,
+    rows: Annotated[int, typer.Option(help="Games in lockstep.", min=1)] = 512,
+    seed: Annotated[int, typer.Option(help="Same seed and rows, same games.")] = 0,
+) -> None:
+    """Simulate games pitch by pitch, and compare their rates with the real season's."""
+    from fullcount.projection.simulation import report, simulate_season
+    from fullcount.report.tables import show
+    from fullcount.store import Store
+
+    opened = Store.open(store)
+    result = simulate_season(run, opened, season, games, seed, rows, history)
+    show(report(result, opened, season), console, f"{games:,} simulated games of {season}")
+    _say(f"{games / result.seconds:.1f} games a second")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        tables = {"batting": result.batting(), "pitching": result.pitching(), "games": result.games()}
+        for name, table in tables.items():
+            table.write_csv(out / f"{name}.csv")
+        _say(f"wrote batting.csv, pitching.csv and games.csv in {out}")
+    _notice(opened)
+
+
 SystemOption = Annotated[
     list[str],
     typer.Option(

@@ -246,10 +246,12 @@ class Priors:
         """
         parts = []
         for (day, totals), width, usual in self._levels:
-            found = totals[np.searchsorted(day, np.asarray(days))].reshape(len(days), -1, width)
+            groups = totals.shape[1] // width
+            found = totals[np.searchsorted(day, np.asarray(days))].reshape(len(days), groups, width)
             exposure = found[..., -1:]
             rate = np.where(exposure > 0, found[..., :-1] / np.maximum(exposure, 1e-12), usual)
-            parts.append(np.clip(10 * np.log(np.maximum(rate, 1e-6) / usual), -6, 6).reshape(len(days), -1))
+            off = np.clip(10 * np.log(np.maximum(rate, 1e-6) / usual), -6, 6)
+            parts.append(off.reshape(len(days), groups * (width - 1)))
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     @cached_property

@@ -4,12 +4,11 @@ A game is told from the two pitchers' points of view, as in training with window
 each half inning extend the sequence of the pitcher on the mound, and batters enter through the situation and the
 matchup. Many games go in lockstep, one pitch each a step; keys and values are kept, so a pitch costs one token.
 
-    python -m fullcount.projection.simulation RUN --store STORE --season 2019 --games 500
+    fullcount simulate RUN --store STORE --season 2019 --games 2000
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,16 +20,16 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from fullcount.batches import EVENT, SEPARATOR, SLOT, Batch, Sampler, collate
+from fullcount.batches import EVENT, SEPARATOR, SLOT, Batch, collate
 from fullcount.errors import FullcountError
 from fullcount.fields import AUTOMATIC_CALLS, BY_NAME, CATEGORICAL, NUMERIC
 from fullcount.gamestate import Gamestate, Play
 from fullcount.model.cache import Cache
-from fullcount.model.heads import UNFOLDING
 from fullcount.model.precision import native_bfloat16
 from fullcount.objectives.next_event import NextEvent
 from fullcount.priors import Priors
 from fullcount.store import Store, day_number
+from fullcount.training.jobs import load_objective
 from fullcount.windows import History, Int, Window
 
 _COLUMN = {f.name: i for i, f in enumerate(CATEGORICAL)}
@@ -303,7 +302,8 @@ class Simulator:
         pitch_types: whether kinds of pitches are drawn. By default, if most of the store's pitches have them.
 
     Raises:
-        FullcountError: the model's encoder keeps games apart, so that nothing can be read on.
+        FullcountError: the model's encoder keeps games apart, so that nothing can be read on, or reads the pitchers'
+            own mixes of types, which are not looked up here.
     """
 
     def __init__(
@@ -315,8 +315,8 @@ class Simulator:
         games: int = 0,
         pitch_types: bool | None = None,
     ) -> None:
-        if model.encoder.config.context != "window":
-            raise FullcountError('simulation: the encoder must have context = "window"')
+        if model.encoder.config.context != "window" or model.encoder.config.repertoire:
+            raise FullcountError('simulation: the encoder must have context = "window" and repertoire = false')
         self.model, self.store, self.rows = model.eval(), store, rows
         self.device = next(model.parameters()).device
         self.bfloat16 = native_bfloat16(self.device.type)
@@ -525,35 +525,6 @@ def _frame(log: Int, rosters: _Rosters) -> pl.DataFrame:
     return pl.DataFrame(columns).sort("game", maintain_order=True)
 
 
-def calibrate(model: NextEvent, sampler: Sampler, rounds: int = 6) -> None:
-    """Fit the constants of the categorical read-outs (their last biases) to a sampler's play; all else stays.
-
-    A model knows players relative to their league, so the league's own level is that of its training seasons. This
-    moves it to the one of the sampler's: as of a day with play before it, or as a season turned out with its own.
-    Each round adds log(real / predicted count) of each value, which leaves likelihood's optimum where it is.
-    """
-    device, chain = next(model.parameters()).device, model.chain
-    read = {f.name: chain.read[f.name][2].bias for f in UNFOLDING if not f.is_numeric}  # type: ignore[index]
-    held = []
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=native_bfloat16(device.type)):
-        for i in range(sampler.block):  # a whole one: each of its batches is of windows of one length
-            batch = sampler.batch(i).to(device)
-            states, where = model.states(batch)
-            held.append((states.float(), batch.categorical[where], batch.numeric[where], batch.present[where]))
-    pitches = torch.cat([h[1] for h in held]).long()
-    real = {n: torch.bincount(pitches[:, _COLUMN[n]], minlength=len(b) + 1)[1:] for n, b in read.items()}
-    for _ in range(rounds):
-        excess = {n: torch.zeros_like(b) for n, b in read.items()}  # predicted less real counts: the loss's gradient
-        for part in held:
-            losses = {f.name: total for f, total, _ in chain(*part) if not f.is_numeric}
-            gradients = torch.autograd.grad(sum(losses.values()), list(read.values()))
-            for name, gradient in zip(read, gradients, strict=True):
-                excess[name] += gradient
-        with torch.no_grad():
-            for name, bias in read.items():
-                bias += ((real[name] + 1) / (real[name] + excess[name] + 1)).log()
-
-
 def rates(lines: pl.DataFrame, pitches: float, appearances: float, runs: float) -> dict[str, float]:
     """The six rates by which play is compared, from batting lines.
 
@@ -592,46 +563,18 @@ def report(simulation: Simulation, store: Store, season: int) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def main() -> None:
-    """Simulate games of a season as they were lined up, and print their rates beside the real ones."""
-    from rich.console import Console
+def simulate_season(
+    run: Path, store: Store, season: int, games: int, seed: int = 0, rows: int = 512, history: int = 0
+) -> Simulation:
+    """`games` games of a season as they were lined up, drawn from a pre-training run.
 
-    from fullcount.report.tables import show
-    from fullcount.training.jobs import load_objective
-
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("run", type=Path, help="pre-training run with the objective next_event")
-    parser.add_argument("--store", type=Path, default=Path("store"))
-    parser.add_argument("--season", type=int, required=True)
-    parser.add_argument("--games", type=int, default=500)
-    parser.add_argument("--history", type=int, default=0, help="earlier games of each pitcher to begin with")
-    parser.add_argument("--level", type=int, help="season to whose level of play the model is calibrated")
-    parser.add_argument("--rows", type=int, default=512, help="games in lockstep")
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    console = Console()
-    try:
-        store = Store.open(asked.store)
-        model = load_objective(asked.run, store)[0]
-        if not isinstance(model, NextEvent):
-            raise FullcountError(f"{asked.run}: simulation needs a run with the one objective next_event")
-        if asked.level is not None:
-            window = Window("pitcher", games=1)
-            since, before = date(asked.level, 1, 1), date(asked.level + 1, 1, 1)
-            priors = Priors(store)
-            matchup = model.encoder.config.matchup
-            calibrate(
-                model,
-                Sampler(store, (window,), before=before, since=since, tokens=8192, priors=priors, matchup=matchup),
-            )
-        simulator = Simulator(model, store, rows=asked.rows, games=asked.history)
-        result = simulator.games(plans_of(store, asked.season, asked.games, asked.seed), asked.seed)
-    except FullcountError as error:
-        console.print(str(error), style="red")
-        raise SystemExit(2) from None
-    show(report(result, store, asked.season), console, f"{asked.games} simulated games of {asked.season}")
-    console.print(f"{asked.games / result.seconds:.1f} games a second")
-
-
-if __name__ == "__main__":
-    main()
+    Raises:
+        FullcountError: the run is no next-event run, or has seen the season.
+    """
+    model, _, cutoff = load_objective(run, store)
+    if not isinstance(model, NextEvent):
+        raise FullcountError(f"{run}: simulation needs a run with the one objective next_event")
+    if cutoff > date(season, 3, 1):
+        raise FullcountError(f"{run}: has seen play up to {cutoff}, it cannot simulate {season}")
+    plans = plans_of(store, season, games, seed)
+    return Simulator(model, store, rows=rows, games=history).games(plans, seed)
