@@ -546,7 +546,7 @@ def rates(lines: pl.DataFrame, pitches: float, appearances: float, runs: float) 
 
 
 def report(simulation: Simulation, store: Store, season: int) -> pl.DataFrame:
-    """The six rates of simulated games beside the real regular season's: rate, real, simulated, difference (%)."""
+    """The six rates of simulated games beside the real regular season's: rate, real, simulated, relative difference."""
     lines, games = simulation.batting(), simulation.games()
     runs = float((games["visitors"] + games["home"]).mean())  # type: ignore[arg-type]
     drawn = rates(lines, float(lines["pitches"].sum()), float(lines["PA"].sum()), runs)
@@ -557,7 +557,7 @@ def report(simulation: Simulation, store: Store, season: int) -> pl.DataFrame:
     played = float((real_games["home_score"] + real_games["away_score"]).mean())  # type: ignore[arg-type]
     real = rates(batting, float(thrown["pitches"].sum()), float(thrown["BF"].sum()), played)
     rows = [
-        {"rate": r, "real": real[r], "simulated": drawn[r], "difference %": 100 * (drawn[r] / real[r] - 1)}
+        {"rate": r, "real": real[r], "simulated": drawn[r], "difference": drawn[r] / real[r] - 1}
         for r in real
     ]
     return pl.DataFrame(rows)
