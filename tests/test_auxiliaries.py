@@ -45,7 +45,7 @@ OBJECTIVES: dict[str, Make] = {
 def batch_of(store: Store, role: str, seed: int = 0, games: int = 4) -> Batch:
     history = History(store, Window(role, games=games, events=300))
     positions = np.arange(30 + seed, len(history.players), len(history.players) // 6)
-    return collate(history, *history.ending_at(positions), Priors(store), seed=seed, matchup=True)
+    return collate(history, *history.ending_at(positions), Priors(store), seed=seed, matchup="game")
 
 
 @pytest.fixture(scope="module")

@@ -123,3 +123,31 @@ def test_the_prior_is_as_of_the_windows_last_game(sim_store):
     batch = collate(history, stop - 2, stop, priors)
     want = priors.features("batter", history.players[stop - 1], history.days[stop - 1])
     assert np.array_equal(batch.prior.numpy(), want)
+
+
+def test_no_window_reaches_back_before_since(sim_store):
+    """Or what validates a run would have been trained on."""
+    since = date(2003, 6, 1)
+    windows = (Window("batter", games=15, events=300), Window("pitcher", games=5, events=300))
+    sampler = Sampler(sim_store, windows, since=since, before=date(2004, 1, 1), tokens=2000, seed=3)
+    for step in range(6):
+        which, first, stop = sampler._plan(0, 1)[step]
+        history = sampler.histories[which]
+        assert (history.days[first] >= day_number(since)).all()
+        assert (first < stop).all()
+
+
+@pytest.mark.parametrize("role", ["batter", "pitcher"])
+def test_players_are_known_as_of_the_game_or_of_the_window(sim_store, role):
+    history, priors = History(sim_store, Window(role, games=6, events=300)), Priors(sim_store)
+    first, stop = history.ending_at(np.array([200, 330]))
+    game, window = (collate(history, first, stop, priors, matchup=m).matchup for m in ("game", "window"))
+    batch = collate(history, first, stop, priors)
+    oldest = batch.game == (torch.from_numpy(stop - first) - 1)[:, None]
+    here = batch.kind == EVENT
+    assert torch.equal(game[here & oldest], window[here & oldest])
+    # His own half does not change within the window: the next morning's less this one's is what happened in between.
+    own = slice(0, Priors.SIDE) if role == "batter" else slice(Priors.SIDE, 2 * Priors.SIDE)
+    for row in range(2):
+        assert (window[row][here[row]][:, own] == window[row][here[row]][0, own]).all()
+        assert not (game[row][here[row]][:, own] == game[row][here[row]][0, own]).all()

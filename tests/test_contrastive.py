@@ -31,7 +31,7 @@ WINDOWS = (Window("batter", games=10, events=120), Window("pitcher", games=4, ev
 
 
 def rows_of(batch: Batch, rows: Tensor) -> Batch:
-    tensors = {f.name: getattr(batch, f.name)[rows] for f in fields(batch) if f.name != "seed"}
+    tensors = {f.name: getattr(batch, f.name)[rows] for f in fields(batch) if f.name not in ("seed", "repertoire")}
     return Batch(**tensors, seed=batch.seed)
 
 
@@ -48,7 +48,7 @@ def batch(request, sim_store) -> Batch:
     several = np.flatnonzero(stop - first > 1)
     chosen = several[[0, 3, *range(40, len(several), len(several) // 8)]]
     first, stop = first[chosen], stop[chosen]
-    return collate(history, first, stop, Priors(sim_store), matchup=True)
+    return collate(history, first, stop, Priors(sim_store), matchup="game")
 
 
 def objective(config: ContrastiveConfig | None = None, **shape) -> Contrastive:
@@ -238,7 +238,7 @@ def joint_batch(root: Path) -> Batch:
     for window, size in zip(WINDOWS, (7, 5), strict=True):
         history = History(store, window)
         first, stop = history.ending_at(np.arange(30, 30 + 53 * size, 53))
-        parts.append(collate(history, first, stop, Priors(store), matchup=True))
+        parts.append(collate(history, first, stop, Priors(store), matchup="game"))
     width = max(p.kind.shape[1] for p in parts)
 
     def padded(x: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ def joint_batch(root: Path) -> Batch:
     tensors = {
         f.name: torch.cat([getattr(p, f.name) if f.name in flat else padded(getattr(p, f.name)) for p in parts])
         for f in fields(Batch)
-        if f.name != "seed"
+        if f.name not in ("seed", "repertoire")
     }
     return Batch(**tensors, seed=0)
 

@@ -26,7 +26,7 @@ SHAPE = {"d_model": 32, "layers": 2, "heads": 2, "feedforward": 64}
 def batch(sim_store):
     history = History(sim_store, Window("pitcher", games=3, events=400))
     positions = np.arange(40, 400, 120)
-    return collate(history, positions - 2, positions + 1, Priors(sim_store), seed=3, matchup=True)
+    return collate(history, positions - 2, positions + 1, Priors(sim_store), seed=3, matchup="game")
 
 
 def objective(**changes):

@@ -31,7 +31,7 @@ STATE = [COLUMN[n] for n in ("balls", "strikes", "outs", "bases")]
 def sampler(sim_store) -> Sampler:
     windows = (Window("batter", games=10, events=150), Window("pitcher", games=2, events=150))
     priors = Priors(sim_store)
-    return Sampler(sim_store, windows, before=date(2004, 1, 1), tokens=3000, seed=1, priors=priors, matchup=True)
+    return Sampler(sim_store, windows, before=date(2004, 1, 1), tokens=3000, seed=1, priors=priors, matchup="game")
 
 
 def task(source="learned", encoder=None, **changes) -> ReplacedEvent:

@@ -7,9 +7,10 @@ equal token counts, so that little of a batch is padding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from fullcount.store import Store, day_number
 from fullcount.windows import History, Int, Window, gather, ranges
 
 PAD, SLOT, SEPARATOR, EVENT = 0, 1, 2, 3
+
+#: As of when players are known: the morning of each event's own game, for who looks back only (the next morning's rates
+#: less this one's are what happened in between), or of the window's first game.
+Morning = Literal["game", "window"]
 
 _CENTER = np.array([f.center for f in NUMERIC], dtype=np.float32)
 _SPREAD = np.array([f.spread for f in NUMERIC], dtype=np.float32)
@@ -39,8 +44,8 @@ class Batch:
         game: [B, S] games back from the newest (0); position: [B, S] place within the game (separator 0).
         role: [B] 0 batter, 1 pitcher. player: [B] ids. day: [B] of the newest game (see `store.day_number`).
         prior: [B, width] the player's prior as the encoder reads it (`Priors.features`), as of the window's last game.
-        matchup: [B, S, width] at events what is known of batter and pitcher on the morning of the game
-            (`Priors.matchup`); width 0 where it was not asked for.
+        matchup: [B, S, width] at events what is known of batter and pitcher (`Priors.matchup`) as of a `Morning`;
+            width 0 where it was not asked for.
         seed: what random choices about this batch (masks) are derived from.
         repertoire: [B, S, types] at events the log-shares of the pitcher's own kinds of pitches, as of that morning, at
             such a count and against such a batter (`Priors.repertoire`); None where it was not asked for.
@@ -59,6 +64,12 @@ class Batch:
     matchup: Tensor
     seed: int
     repertoire: Tensor | None = None
+
+    def nameless(self) -> Batch:
+        """The same play with nothing said of who the players are: no prior, match-up or repertoire."""
+        mix = None if self.repertoire is None else torch.zeros_like(self.repertoire)
+        nothing = torch.zeros_like(self.matchup)
+        return replace(self, prior=torch.zeros_like(self.prior), matchup=nothing, repertoire=mix)
 
     @property
     def events(self) -> int:
@@ -83,7 +94,7 @@ def collate(
     priors: Priors | None,
     seed: int = 0,
     *,
-    matchup: bool = False,
+    matchup: Morning | None = None,
     repertoire: bool = False,
 ) -> Batch:
     """Windows `first`..`stop` ([B] positions of the history each) as one padded batch.
@@ -135,7 +146,8 @@ def collate(
     if (matchup or repertoire) and priors is None:
         raise FullcountError("matchup: collation needs the priors that say what is known of the players")
     if matchup and priors is not None:
-        known[flat_event] = _matchup(history, appearances, priors)
+        days = history.days[appearances] if matchup == "game" else np.repeat(history.days[first], games)
+        known[flat_event] = _matchup(history, appearances, days, priors)
     choices = None
     if repertoire and priors is not None:
         runs = history.runs(appearances)
@@ -164,13 +176,13 @@ def collate(
     )
 
 
-def _matchup(history: History, appearances: Int, priors: Priors) -> NDArray[np.float32]:
-    """`Priors.matchup` of each event of `appearances`, [events, MATCHUP]; looked up once for each run of events."""
+def _matchup(history: History, appearances: Int, days: Int, priors: Priors) -> NDArray[np.float32]:
+    """`Priors.matchup` as of `days` [appearances], [events, MATCHUP]; looked up once for each run of events."""
     runs = history.runs(appearances)
     index = history.store.runs
     all_of = history.store.appearances(history.window.role)
     chosen = history.index[appearances]
-    days = np.repeat(history.days[appearances], np.asarray(all_of.runs)[chosen])
+    days = np.repeat(days, np.asarray(all_of.runs)[chosen])
     each = priors.matchup(np.asarray(index["batter"])[runs], np.asarray(index["pitcher"])[runs], days)
     return np.repeat(each, np.asarray(index["length"])[runs], axis=0)
 
@@ -187,7 +199,7 @@ class Sampler:
         store: opened store.
         windows: one or more windows (say one for batters and one for pitchers); each batch holds one of them, drawn
             in proportion to its events, so that every pitch is about equally likely to be seen from either side.
-        before, since: only windows whose last game lies in [since, before).
+        before, since: only play of [since, before): windows that end there, cut where they reach further back.
         tokens: tokens per batch and process.
         block: steps drawn and sorted together; more steps, less padding.
         minimum_events: windows with fewer events are not drawn.
@@ -206,7 +218,7 @@ class Sampler:
         tokens: int = 16384,
         seed: int = 0,
         priors: Priors | None = None,
-        matchup: bool = False,
+        matchup: Morning | None = None,
         repertoire: bool = False,
         block: int = 32,
         minimum_events: int = 4,
@@ -216,10 +228,11 @@ class Sampler:
         self.tokens, self.seed, self.block = tokens, seed, block
         self.priors, self.matchup, self.repertoire = priors, matchup, repertoire
         low, high = day_number(since), day_number(before)
+        self._low = low
         self._pools: list[Int] = []
         for h in self.histories:
             pool = np.flatnonzero((h.days >= low) & (h.days < high) & (h.events > 0))
-            first, stop = h.ending_at(pool)
+            first, stop = self._windows(h, pool)
             # Latest game alone may be short; what counts is the window. A pool keeps those long enough.
             seen = np.concatenate([[0], np.cumsum(h.events)])
             self._pools.append(pool[seen[stop] - seen[first] >= minimum_events])
@@ -236,8 +249,21 @@ class Sampler:
         plan = self._plan(block, world)
         which, first, stop = plan[place * world + rank]
         seed = mix(self.seed, step, rank)
-        inputs = {"matchup": self.matchup, "repertoire": self.repertoire}
-        return collate(self.histories[which], first, stop, self.priors, seed, **inputs)
+        return collate(
+            self.histories[which],
+            first,
+            stop,
+            self.priors,
+            seed,
+            matchup=self.matchup,
+            repertoire=self.repertoire,
+        )
+
+    def _windows(self, history: History, positions: Int) -> tuple[Int, Int]:
+        """Windows that end at `positions` and reach no further back than `since`."""
+        first, stop = history.ending_at(positions)
+        earliest = history.since(history.players[positions], self._low)
+        return np.maximum(first, earliest), stop
 
     def _plan(self, block: int, world: int) -> list[tuple[int, Int, Int]]:
         """The block's batches: for each of block * world places (history, first, stop)."""
@@ -263,9 +289,9 @@ class Sampler:
         def lengths(first: Int, stop: Int) -> Int:
             return np.asarray(seen[stop] - seen[first] + (stop - first) + 1)
 
-        trial = lengths(*history.ending_at(rng.choice(pool, 256, p=chance)))
+        trial = lengths(*self._windows(history, rng.choice(pool, 256, p=chance)))
         drawn = max(count, round(count * self.tokens / float(trial.mean())))
-        first, stop = history.ending_at(rng.choice(pool, drawn, p=chance))
+        first, stop = self._windows(history, rng.choice(pool, drawn, p=chance))
         length = lengths(first, stop)
         by_length = np.argsort(length, kind="stable")
         first, stop, length = first[by_length], stop[by_length], length[by_length]

@@ -99,6 +99,11 @@ class History:
         earliest = np.searchsorted(self._key, player_day(players, np.full_like(days, NO_DAY)), side="left")
         return self._first(earliest, stop), stop
 
+    def since(self, players: NDArray[Any], day: int) -> Int:
+        """Positions in `index` of the first appearance of each of `players` [m] on or after `day`."""
+        players = np.asarray(players, dtype=np.int64)
+        return np.searchsorted(self._key, player_day(players, np.full_like(players, day)), side="left")
+
     def ending_at(self, positions: NDArray[Any]) -> tuple[Int, Int]:
         """Windows whose last appearance is `positions` [m] of `index`."""
         positions = np.asarray(positions, dtype=np.int64)

@@ -27,7 +27,7 @@ from fullcount.adaptation.samples import Grain, Samples, samples
 from fullcount.config import Base, WindowConfig
 from fullcount.errors import FullcountError
 from fullcount.evaluation.metrics import Interval, Paired, paired_bootstrap, pearson, sd_ratio
-from fullcount.fields import OUTCOMES
+from fullcount.fields import OUTCOMES, PITCH_TYPES
 from fullcount.model.transformer import GamestateTransformer
 from fullcount.priors import Priors
 from fullcount.store import ROLES, PlayerRole, Store
@@ -91,6 +91,11 @@ class Blank(Priors):
         self, batters: NDArray[np.integer], pitchers: NDArray[np.integer], days: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         return np.zeros((len(days), self.MATCHUP), dtype=np.float32)
+
+    def repertoire(
+        self, pitchers: NDArray[np.integer], days: NDArray[np.integer], moments: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        return np.zeros((len(days), len(PITCH_TYPES)), dtype=np.float32)
 
 
 def probe(encoder_run: Path, store: Store, config: ProbeConfig | None = None, progress: bool = True) -> pl.DataFrame:

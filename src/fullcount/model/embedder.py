@@ -91,7 +91,10 @@ class EventEmbedder(nn.Module):
                 coming = coming + known[:, 1:].reshape(-1, known.shape[-1])[following]
             if self.repertoire is not None:
                 assert batch.repertoire is not None
-                coming = coming + self.repertoire(batch.repertoire[:, 1:].flatten(0, 1)[following].exp())
+                mix = self.repertoire(batch.repertoire.exp())
+                if hidden is not None:
+                    mix = mix * ~hidden[..., self.whose_turn].unsqueeze(-1)
+                coming = coming + mix[:, 1:].reshape(-1, mix.shape[-1])[following]
             at = (batch.kind[:, 1:] == EVENT).nonzero()
             x = x.index_put((at[:, 0], at[:, 1]), coming.to(x.dtype), accumulate=True)
         slot = self.role(batch.role)

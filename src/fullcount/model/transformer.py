@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,14 +39,15 @@ class EncoderConfig(BaseModel):
     context: Context = "window"
     event_attention: bool = False  # event-weighted attention: a learned bias on plate-appearance endings, per head
     use_prior: bool = True  # the player's shrunken rates, age and reliability enter his slot
-    matchup: bool = False  # every event carries what was known of its batter and pitcher that morning
+    matchup: bool = False  # every event carries what was known of its batter and pitcher (`batches.Morning`)
     repertoire: bool = False  # causal only: every token reads the mix of types that the coming pitch's pitcher throws
     causal: bool = False  # no token sees a later one; each reads the situation of the event that follows it
 
     @property
-    def inputs(self) -> dict[str, bool]:
+    def inputs(self) -> dict[str, Any]:
         """What batches for this encoder have to say of the players of each event: options of `collate`."""
-        return {"matchup": self.matchup, "repertoire": self.repertoire}
+        morning = "game" if self.causal else "window"
+        return {"matchup": morning if self.matchup else None, "repertoire": self.repertoire}
 
     @property
     def reads_priors(self) -> bool:

@@ -140,9 +140,13 @@ def views(batch: Batch, split: Split = "halves", hide_static: bool = True) -> Ba
         taken = values[rows.unsqueeze(1), order]
         return taken.masked_fill(padding.view(*padding.shape, *[1] * (taken.ndim - 2)), 0)
 
-    of_token = ("kind", "categorical", "numeric", "present", "game", "position", "matchup")
+    of_token = ("kind", "categorical", "numeric", "present", "game", "position", "matchup", "repertoire")
     batch = replace(batch, game=game.to(batch.game.dtype))
-    tensors = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name not in ("seed", "repertoire")}
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "seed"}
+    if batch.repertoire is None:
+        del tensors["repertoire"]
+    else:
+        tensors["repertoire"] = torch.zeros_like(batch.repertoire)
     tensors = {n: packed(v) if n in of_token else v[rows] for n, v in tensors.items()}
     tensors["prior"] = torch.zeros_like(tensors["prior"])
     pitches = (tensors["role"] == 1).view(-1, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date
 from typing import Literal
 
@@ -87,8 +86,7 @@ class Identity(Objective):
         draws = torch.rand(batch.kind.shape, generator=generator_of(batch)).to(batch.kind.device)
         events = batch.kind == EVENT
         hidden = hide_fields(events & (draws < self.rate), EVERYTHING) | hide_fields(events, TELLING)
-        nameless = replace(batch, prior=torch.zeros_like(batch.prior), matchup=torch.zeros_like(batch.matchup))
-        return mean_of_events(self.encoder, nameless, hidden)
+        return mean_of_events(self.encoder, batch.nameless(), hidden)
 
     def forward(self, batch: Batch) -> Losses:
         """Cross-entropy (nats) of the player over the windows of regulars, for batters and for pitchers."""

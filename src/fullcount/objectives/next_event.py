@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -77,9 +76,7 @@ class NextEvent(Objective):
         for field, total, count in self.chain(states, *pitch, drawn < self.unseen, mix):
             losses.add(field.name, total, count, self.numeric if field.is_numeric else 1.0)
         outcome = plate_appearance_outcomes(batch)[where]
-        logits = self.outcome(states).float()
-        total = F.cross_entropy(logits, outcome, ignore_index=-1, reduction="sum")
-        losses.add("outcome", total, (outcome >= 0).sum())
+        losses.classify("outcome", self.outcome(states), outcome)
         return losses
 
     @torch.no_grad()
