@@ -6,8 +6,9 @@ bases and score are missing. Three things follow from the rest:
       the visitors bat first. Who met nobody else (1 plate appearance in 20,000) has no side.
     * The lineup slot: turns counted by nine.
     * Automatic balls and strikes are not in the file. An intentional walk gets the balls it lacks, as Retrosheet
-      writes it; where a walk or a strikeout lacks one, nobody knows when it came: its balls (strikes) are missing.
-A sequence that contradicts itself or its event gives no pitches; its plate appearance stays.
+      writes it; where a walk or a strikeout lacks one, nobody knows when it came. Counts that are missing there alone
+      would tell the outcome ahead, so that such a plate appearance gives no pitches.
+A sequence that contradicts itself or its event gives no pitches either. The plate appearances themselves all stay.
 
 The complex leagues are one `level` in the file, but not one level of play: the Dominican summer league is apart from
 those of Arizona and Florida, so that they are named by the word in front of their teams: ACL, FCL, DSL.
@@ -188,7 +189,7 @@ def _games(raw: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pitches(turns: pl.DataFrame) -> pl.DataFrame:
-    """One row a pitch of the turns whose calls lead to their event."""
+    """One row a pitch of the turns whose calls are all there and lead to their event."""
     balls = pl.col("calls").list.eval(pl.element().is_in(_BALLS)).list.sum()
     lacking = pl.when(pl.col("event") == "intent_walk").then((4 - balls.cast(pl.Int32)).clip(0)).otherwise(0)
     calls = pl.col("calls").list.concat(pl.lit("V").repeat_by(lacking))
@@ -234,20 +235,17 @@ def _pitches(turns: pl.DataFrame) -> pl.DataFrame:
         _differs=(wanted != "any") & (wanted != ends) & ~lacks,
     )
     ended = rows.filter("_last")
-    legal = ~pl.col("_goes_on") & ~pl.col("_differs")
+    legal = ~pl.col("_goes_on") & ~pl.col("_differs") & ~pl.col("_lacks")
     log.info(
         "milb: %d plate appearances with pitches; the calls of %d are left out: in %d play goes on after ball four, "
-        "strike three or contact, in %d the final call is not their event's; %d lack an automatic call, their count is "
-        "missing",
+        "strike three or contact, in %d the final call is not their event's, %d lack an automatic call",
         ended.height,
         ended.filter(~legal).height,
         ended.filter("_goes_on").height,
         ended.filter(~pl.col("_goes_on") & pl.col("_differs")).height,
-        ended.filter(legal & pl.col("_lacks")).height,
+        ended.filter(~pl.col("_goes_on") & pl.col("_lacks")).height,
     )
     return rows.filter(legal).with_columns(
-        balls=pl.when(~pl.col("_lacks") | (wanted != "ball four")).then("balls"),
-        strikes=pl.when(~pl.col("_lacks") | (wanted != "strike three")).then("strikes"),
         contact=pl.when(pl.col("call") == "in_play").then("contact").otherwise(pl.lit("none")),
         event=pl.when("_last").then("event").otherwise(pl.lit("none")),
     )
