@@ -31,6 +31,8 @@ def test_a_file_and_overrides(tmp_path):
         (["objectives=masked_gamestate+telepathy"], "objectives.1"),
         (["objectives=next_event", "encoder.use_prior=true"], "causal"),
         (["encoder.d_model=100"], "encoder"),
+        (["objectives=5"], "objectives"),
+        (["objectives=next_event", "encoder=5"], "encoder"),
         (["batch_tokens=3", "batch_tokens.x=1"], "batch_tokens is one value"),
         (["before"], "key=value"),
     ],

@@ -98,6 +98,8 @@ BAD = [
     (["axes={'train.monitor'=['call']}"], "sets train.monitor"),
     (["seeds=[1,1]"], "a seed stands there twice"),
     (["budget={shares=[1.0]}"], "budget: Value error, give tokens, flops or both"),
+    (["budget.shares=[]"], "budget.shares: Tuple should have at least 1 item"),
+    (["arms.a=3"], "arms.a: Input should be a valid dictionary"),
     (["arm=[{}]"], "every [[arm]] needs a name"),
     (["arm=[{name='a'},{name='a'}]"], "two arms are called 'a'"),
     (["arm=[{name='a b'},{name='a/b'}]"], "would share the folder 'a_b'"),
@@ -169,6 +171,20 @@ def test_equal_budgets(sim_store: Store, tmp_path: Path) -> None:
         plan(example("budget.tokens=100"), sim_store, tmp_path)
     with pytest.raises(FullcountError, match="arm 'small': the store has no game before 1999"):
         plan(example("base.before=1999-01-01"), sim_store, tmp_path)
+
+
+def test_two_phases_have_a_budget_of_tokens(sim_store: Store, tmp_path: Path) -> None:
+    """Their shares of the work depend on the number of steps, so steps cannot follow from the work."""
+    electra = "base.objectives=[{kind='electra',two_phase=1}]"
+    with pytest.raises(FullcountError, match=r"arm 'small': two_phase: .* give a budget of tokens"):
+        plan(example(electra), sim_store, tmp_path)
+    config = example(electra, "arm=[{name='a'}]", "axes={}", "seeds=[0]", "budget={tokens=1500}", "measures={}")
+    result = run_study(config, sim_store, tmp_path, progress=False)
+    assert not result.failures
+    write_study(result, tmp_path)
+    plain = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    assert plain["plan"][0]["tokens"] > 0
+    assert plain["plan"][0]["flops"] is None
 
 
 # ------------------------------------------------------------------------------------------------------------- running

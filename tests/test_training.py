@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -25,9 +26,9 @@ from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
 from fullcount.objectives.base import Losses
 from fullcount.store import Store
-from fullcount.training.jobs import finetune, load_encoder, load_task, pretrain
+from fullcount.training.jobs import build_pretraining, finetune, load_encoder, load_task, pretrain
 from fullcount.training.loop import TrainConfig, fit, learning_rate_factor
-from fullcount.training.run import Run
+from fullcount.training.run import Run, fingerprint
 
 TINY = {"d_model": 16, "layers": 1, "heads": 2, "feedforward": 32}
 STEPS = 24
@@ -393,3 +394,60 @@ def test_the_wrong_kind_of_run_is_refused(uninterrupted, fitted):
         load_encoder(fitted)
     with pytest.raises(FullcountError, match="not a fitted run"):
         load_task(uninterrupted)
+
+
+# ------------------------------------------------------------------------------------------- beginning with a run
+
+
+def changed(config: PretrainConfig, **changes: Any) -> PretrainConfig:
+    return PretrainConfig.model_validate({**config.model_dump(exclude_unset=True), **changes})
+
+
+def test_weights_to_begin_with(sim_store, tmp_path):
+    config = changed(configuration(steps=1), objectives=({"kind": "electra", "two_phase": 1},))
+    pretrain(config, sim_store, tmp_path / "first", progress=False)
+    pretrain(config, sim_store, tmp_path / "second", progress=False, init=tmp_path / "first")
+    assert [int(weights(tmp_path / name)["steps"]) for name in ("first", "second")] == [1, 1]  # counted from its start
+    begun = Run(tmp_path / "second").config()["facts"]["init"]
+    assert begun == fingerprint(weights(tmp_path / "first"))
+    wider = {**TINY, "feedforward": 48}
+    deeper = {**TINY, "layers": 2}
+    for other, sentence in (
+        (changed(config, objectives="masked_gamestate"), "holds .*, which this configuration has not"),
+        (changed(config, encoder=deeper), r"has no encoder\.blocks\.1\."),
+        (changed(config, encoder=wider), r"shape \(.*32.*\), in this configuration \(.*48"),
+        (changed(config, before=date(2002, 6, 1)), "has seen play"),
+    ):
+        with pytest.raises(FullcountError, match=sentence):
+            pretrain(other, sim_store, tmp_path / "other", progress=False, init=tmp_path / "first")
+    fitted = Run(tmp_path / "fitted")
+    fitted.begin({"job": "finetune"}, {"cutoff": "2003-01-01"})
+    with pytest.raises(FullcountError, match="not a pre-training run"):
+        pretrain(config, sim_store, tmp_path / "other", progress=False, init=fitted.path)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_fingerprint_knows_scalars():
+    names = {fingerprint({"steps": torch.tensor(n)}) for n in (1, 1, 2)}
+    assert len(names) == 2
+
+
+def test_two_phases_do_not_train_distributed(sim_store, monkeypatch):
+    objective, train, _ = build_pretraining(
+        changed(configuration(), objectives=({"kind": "electra", "two_phase": 1},)), sim_store
+    )
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    with pytest.raises(FullcountError, match="two_phase"):
+        objective.train()(train.batch(0))
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("program", [["planted", "--out", "."], ["boosted", "--store", "nowhere"]])
+def test_programs_tell_their_errors(program, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "store").mkdir()
+    monkeypatch.setattr(sys, "argv", program)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(f"fullcount.evaluation.{program[0]}", run_name="__main__")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: ")

@@ -80,8 +80,10 @@ class PretrainConfig(Base):
     @classmethod
     def _looks_back(cls, data: Any) -> Any:
         """Next-event prediction gets the causal encoder it needs where nothing else is said."""
-        objectives = spelt_out(data.get("objectives", ()))
-        kinds = [o.get("kind") if isinstance(o, dict) else getattr(o, "kind", None) for o in objectives or ()]
+        if not isinstance(data, dict) or not isinstance(data.get("objectives"), str | list | tuple):
+            return data
+        objectives = spelt_out(data["objectives"])
+        kinds = [o.get("kind") if isinstance(o, dict) else getattr(o, "kind", None) for o in objectives]
         encoder = data.get("encoder", {})
         if "next_event" in kinds and isinstance(encoder, dict):
             data = {**data, "encoder": {"causal": True, "use_prior": False, "matchup": True, **encoder}}

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fullcount.errors import FullcountError
+from fullcount.errors import FullcountError, told
 from fullcount.evaluation import pa_grain, pitch_grain
 from fullcount.evaluation.facts import CATEGORIES, KEYS, pa_facts, pitch_facts, type_facts
 from fullcount.evaluation.foresight import foresee
@@ -216,4 +216,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

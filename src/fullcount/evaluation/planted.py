@@ -27,7 +27,7 @@ from fullcount.adaptation.performance import embed
 from fullcount.adaptation.samples import Samples
 from fullcount.batches import EVENT, Batch
 from fullcount.config import PretrainConfig, WindowConfig
-from fullcount.errors import FullcountError
+from fullcount.errors import FullcountError, told
 from fullcount.evaluation.metrics import interval, pearson, resamples
 from fullcount.evaluation.pa_grain import shrink
 from fullcount.evaluation.pitch_grain import Ints, normalise, tally
@@ -334,4 +334,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -73,7 +73,7 @@ class Budget(Base):
 
     tokens: PositiveFloat | None = None
     flops: PositiveFloat | None = None
-    shares: tuple[PositiveFloat, ...] = (1.0,)
+    shares: tuple[PositiveFloat, ...] = Field((1.0,), min_length=1)
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Budget:
@@ -235,7 +235,8 @@ def plan(config: StudyConfig, store: Store, out: Path) -> list[Trial]:
     Costs are measured on real batches and kept in `out`, so that a study that goes on has the same steps.
 
     Raises:
-        FullcountError: names the arm that cannot be built or for which a budget is less than half a step.
+        FullcountError: names the arm that cannot be built, for which a budget is less than half a step, or whose
+            phases cost differently where there is a budget of operations.
     """
     trials = []
     for name, arm in config.arms.items():
@@ -243,6 +244,8 @@ def plan(config: StudyConfig, store: Store, out: Path) -> list[Trial]:
             cost = _cost(arm, store, out)
         except FullcountError as error:
             raise FullcountError(f"arm {name!r}: {error}") from error
+        if config.budget.flops is not None and math.isnan(cost.flops_per_token):
+            raise FullcountError(f"arm {name!r}: two_phase: its phases cost differently; give a budget of tokens alone")
         for budget, amount in config.budget.named().items():
             for share in config.budget.shares:
                 steps = round(share * amount / (cost.tokens_per_step if budget == "tokens" else cost.flops_per_step))
@@ -296,11 +299,11 @@ def run_study(config: StudyConfig, store: Store, out: Path, progress: bool = Tru
         for record in _records(trial, seed, path, config.measures)
     ]
     told = {_run_name(*runs[path]): sentence for path, sentence in failures.items()}
-    return StudyResult(config, trials, pl.DataFrame(records, infer_schema_length=None), told)
+    return StudyResult(config, trials, pl.DataFrame(records, infer_schema_length=None).fill_nan(None), told)
 
 
 def costs(trials: Iterable[Trial]) -> pl.DataFrame:
-    """arm, budget, share, steps, tokens, flops and seconds a run, and Mflops a token, as planned."""
+    """arm, budget, share, steps, tokens, flops (null where not known) and seconds a run, flops a token, as planned."""
     return pl.DataFrame(
         [
             {
@@ -315,7 +318,7 @@ def costs(trials: Iterable[Trial]) -> pl.DataFrame:
             }
             for t in trials
         ]
-    )
+    ).fill_nan(None)
 
 
 def summary(result: StudyResult) -> pl.DataFrame:

@@ -95,7 +95,7 @@ class ReplacedEvent(Objective):
         generator, generator_width, rate, detection_weight, two_phase: see `ReplacedEventConfig`.
 
     Raises:
-        FullcountError: two phases without a generator that learns, or (at the first step) under several processes.
+        FullcountError: two phases without a generator that learns, or (at the first step) in distributed training.
     """
 
     hides = (Role.DELIVERY, Role.RESULT, Role.TRANSITION)
@@ -143,8 +143,8 @@ class ReplacedEvent(Objective):
         """What this step trains. Validation looks at both."""
         if not (self.training and self.two_phase):
             return "both"
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            raise FullcountError("electra: several processes train both networks at once; set two_phase = 0")
+        if torch.distributed.is_initialized():  # also for one process: its parameters may not go unused
+            raise FullcountError("electra: distributed training trains both networks at once; set two_phase = 0")
         self.steps += 1
         return "generator" if self.steps <= self.two_phase else "encoder"
 

@@ -85,8 +85,8 @@ def _costs(table: pl.DataFrame) -> pl.DataFrame:
                 "budget": row["budget"] if row["share"] == 1 else f"{row['share']:g} {row['budget']}",
                 "steps": f"{row['steps']:,.0f}",
                 "tokens": f"{row['tokens']:,.0f}",
-                "flops": f"{row['flops']:.3e}",
-                "flops/token": f"{row['flops'] / row['tokens']:.3e}",
+                "flops": None if row["flops"] is None else f"{row['flops']:.3e}",
+                "flops/token": None if row["flops"] is None else f"{row['flops'] / row['tokens']:.3e}",
                 "seconds": f"{row['seconds']:,.0f}",
             }
             for row in table.iter_rows(named=True)

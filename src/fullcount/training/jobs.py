@@ -90,16 +90,25 @@ def pretrain(
 
 
 def _begin_with(task: Objective, init: Path, config: PretrainConfig) -> str:
-    """Load the weights of a run into `task`; returns their fingerprint."""
+    """Load the weights of a run into `task`, less its step counters; returns their fingerprint.
+
+    Inputs and heads that the run has not begin at their initial values.
+    """
     run = Run(init)
-    seen = date.fromisoformat(run.config()["facts"]["cutoff"])
+    seen = date.fromisoformat(_pretraining(run)["facts"]["cutoff"])
     if seen > config.before:
         raise FullcountError(f"{init}: has seen play up to {seen}, after before = {config.before}")
     tensors, _ = run.load(run.weights)
-    try:
-        task.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise FullcountError(f"{init}: its weights have other shapes than this configuration: {error}") from error
+    known = {n: t for n, t in tensors.items() if n.rpartition(".")[2] != "steps"}
+    state = task.state_dict()
+    if unexpected := sorted(known.keys() - state.keys()):
+        raise FullcountError(f"{init}: holds {unexpected[0]}, which this configuration has not")
+    if missing := [n for n in state if n.startswith("encoder.blocks.") and n not in known]:
+        raise FullcountError(f"{init}: has no {missing[0]}, so it is of another encoder than this configuration")
+    if other := [n for n, t in known.items() if t.shape != state[n].shape]:
+        now, was = (tuple(t.shape) for t in (state[other[0]], known[other[0]]))
+        raise FullcountError(f"{init}: its {other[0]} has shape {was}, in this configuration {now}")
+    task.load_state_dict(known, strict=False)
     return fingerprint(tensors)
 
 

@@ -8,6 +8,7 @@ kernels compute the scores again. Norms, activations, look-ups and the optimiser
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,10 @@ _FORMULAS = {
 
 
 class Cost(BaseModel):
-    """What an objective costs on average: tokens a step, floating-point operations and seconds a token."""
+    """What an objective costs on average: tokens a step, floating-point operations and seconds a token.
+
+    Operations are nan for an objective of two phases (see `measure`).
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -67,6 +71,9 @@ def flops_per_token(module: nn.Module, batch: Batch) -> float:
 def measure(module: nn.Module, batches: Callable[[int], Batch], counted: int = 8, sized: int = 64) -> Cost:
     """The cost of training `module`, from real batches on the device it will be trained on.
 
+    An objective with `two_phase` costs differently in its phases, and their shares depend on the number of steps: its
+    operations are nan, its seconds those of the first phase.
+
     Args:
         module: an objective; its weights stay as they are.
         batches: step -> batch.
@@ -79,9 +86,10 @@ def measure(module: nn.Module, batches: Callable[[int], Batch], counted: int = 8
     started = time.perf_counter()
     work = sum(flops(module, batch.to(device)) for batch in drawn[:counted])
     seconds = time.perf_counter() - started
+    phases = any(getattr(part, "two_phase", 0) for part in module.modules())
     tokens = sum(batch.tokens for batch in drawn[:counted])
     return Cost(
         tokens_per_step=sum(batch.tokens for batch in drawn[:sized]) / sized,
-        flops_per_token=work / tokens,
+        flops_per_token=math.nan if phases else work / tokens,
         seconds_per_token=seconds / tokens,
     )
