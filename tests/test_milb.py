@@ -14,6 +14,7 @@ import pytest
 from fullcount.batches import Sampler
 from fullcount.errors import FullcountError
 from fullcount.priors import Priors, game_lines
+from fullcount.projection.simulation import Simulation, plans_of, report
 from fullcount.projection.system import League
 from fullcount.sources import milb
 from fullcount.sources.ingest import INGEST
@@ -261,6 +262,13 @@ def test_minor_league_lines_stay_out_of_priors_and_projections(both: Store, sim_
         players = np.unique(both.appearances(role).player)
         days = np.full(len(players), 12500)
         assert (Priors(both).rates(role, players, days) == Priors(sim_store).rates(role, players, days)).all()
+
+
+def test_simulated_games_are_compared_with_the_main_league_alone(both: Store, sim_store: Store) -> None:
+    pitch = {"game": 0, "inning": 1, "top": True, "batter": 1, "pitcher": 2, "call": "in_play", "event": "single"}
+    simulation = Simulation(pl.DataFrame([pitch | {"runs": 0, "outs_made": 0}]), 0.0)
+    assert report(simulation, both, 2003).equals(report(simulation, sim_store, 2003))
+    assert plans_of(both, 2003) == plans_of(sim_store, 2003)
 
 
 @pytest.mark.parametrize(

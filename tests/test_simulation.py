@@ -1,6 +1,8 @@
 """Simulated play: legal, whole, reproducible, told as the store tells it."""
 
 from dataclasses import replace
+from datetime import date
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -9,13 +11,13 @@ import torch
 
 from fullcount.batches import collate
 from fullcount.errors import FullcountError
-from fullcount.fields import BY_NAME
+from fullcount.fields import BY_NAME, CATEGORICAL
 from fullcount.gamestate import Gamestate
 from fullcount.model.cache import Cache
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
 from fullcount.objectives.next_event import NextEvent
 from fullcount.priors import Priors
-from fullcount.projection.simulation import GamePlan, Simulator, plans_of, report
+from fullcount.projection.simulation import GamePlan, Simulator, _hands, plans_of, report
 from fullcount.store import day_number
 from fullcount.windows import History, Window
 
@@ -42,7 +44,7 @@ def played(sim_store, plans):
 def test_reading_on_equals_reading_at_once(sim_store, changes):
     history = History(sim_store, Window("pitcher", games=2, events=160))
     positions = np.arange(40, 100, 20)
-    batch = collate(history, positions - 1, positions + 1, Priors(sim_store), matchup=True)
+    batch = collate(history, positions - 1, positions + 1, Priors(sim_store), matchup="game")
     encoder = untrained(**changes).encoder
     names = ("kind", "categorical", "numeric", "present", "game", "position", "matchup")
 
@@ -134,7 +136,7 @@ def test_sequences_are_told_as_in_training(sim_store, plans, monkeypatch):
     day = np.array([day_number(plans[0].day)])
     first, stop = simulator.history.before(np.array([starter]), day)
     assert stop > first
-    past = collate(simulator.history, first, stop, simulator.priors, matchup=True)
+    past = collate(simulator.history, first, stop, simulator.priors, matchup="game")
     past = replace(past, game=past.game + (past.kind != 1))
     names = ("kind", "categorical", "numeric", "present", "game", "position", "matchup")
     chosen = [tokens[i] for i in mine]
@@ -194,6 +196,46 @@ def test_situations_are_the_stores(sim_store, plans, monkeypatch):
     assert result.pitches.height == len(stored)
     told = torch.cat([b.categorical[:, 1] for b in batches if b.kind.shape[1] == 2])
     assert torch.equal(told[:, :14].long(), stored[:, :14].long())
+
+
+def test_times_through_are_a_batters_own(sim_store, plans, monkeypatch):
+    """A pinch hitter meets the pitcher for the first time, whoever batted in his place before."""
+    sides = tuple(tuple(place[0] for place in side) for side in plans[0].lineups)
+    pitchers = [plan_side[0][0] for plan_side in plans[0].pitchers]
+    plan = GamePlan.of(*sides, *pitchers, plans[0].day)
+    bench = next(p for q in plans for side in q.lineups for (p, *_) in side if p not in {*sides[0], *sides[1]})
+    plan = replace(plan, lineups=(((sides[0][0], sides[0][0], bench), *plan.lineups[0][1:]), plan.lineups[1]))
+    model, told = untrained(), []
+    simulator, extend = Simulator(model, sim_store, rows=1), model.encoder.extend
+    column = [f.name for f in CATEGORICAL].index("times_through")
+
+    def spy(batch, cache, width):
+        if batch.kind.shape[1] == 2:
+            told.append(int(batch.categorical[0, 1, column]))
+        return extend(batch, cache, width)
+
+    monkeypatch.setattr(model.encoder, "extend", spy)
+    pitches = simulator.games([plan], seed=3).pitches.with_columns(told=pl.Series(told))
+    starter, hitter = (pitches.filter(pl.col("batter") == b)["told"].to_list() for b in (sides[0][0], bench))
+    assert starter[0] == 1
+    assert starter[-1] >= 2  # a turn that an inning's end cut short counts too
+    assert hitter[0] == 1
+
+
+def test_hands_are_those_of_before_where_there_are_any():
+    turns = pl.DataFrame(
+        [
+            (1, 8, "L", "R", date(2003, 5, 1)),
+            *[(1, 8, "R", "L", date(2004, 5, 1))] * 2,
+            (2, 9, "L", "L", date(2005, 5, 1)),
+        ],
+        schema={"batter": pl.Int32, "pitcher": pl.Int32, "stand": pl.String, "throws": pl.String, "date": pl.Date},
+        orient="row",
+    )
+    store = SimpleNamespace(table=lambda name: turns)
+    stand, throws = _hands(store, np.array([1, 2]), np.array([8, 9]), date(2004, 1, 1))
+    assert stand[:, 1].tolist() == [BY_NAME["stand"].ids["L"]] * 2
+    assert throws.tolist() == [BY_NAME["throws"].ids["R"], BY_NAME["throws"].ids["L"]]
 
 
 def test_half_innings_and_plate_appearances_alone(sim_store, plans):

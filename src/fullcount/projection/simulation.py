@@ -28,6 +28,7 @@ from fullcount.model.cache import Cache
 from fullcount.model.precision import native_bfloat16
 from fullcount.objectives.next_event import NextEvent
 from fullcount.priors import Priors
+from fullcount.sources.seasons import main_league
 from fullcount.store import Store, day_number
 from fullcount.training.jobs import load_objective
 from fullcount.windows import History, Int, Window
@@ -82,7 +83,7 @@ class GamePlan:
 
 
 def plans_of(store: Store, season: int, games: int | None = None, seed: int = 0) -> list[GamePlan]:
-    """Plans of regular-season games as they were played.
+    """Plans of the main league's regular-season games as they were played.
 
     Whoever took a line-up place's n-th turn takes it here too, and each pitcher faces as many batters as he did; in a
     simulated game that goes on longer, the last of them go on.
@@ -93,10 +94,9 @@ def plans_of(store: Store, season: int, games: int | None = None, seed: int = 0)
     Raises:
         FullcountError: the season has no games with line-ups in the store.
     """
-    played = store.games.filter((pl.col("season") == season) & (pl.col("game_type") == "R"))
-    turns = store.table("plate_appearances").filter(
-        (pl.col("season") == season) & (pl.col("game_type") == "R") & (pl.col("event") != "truncated_pa")
-    )
+    wanted = _of_season(store, season)
+    played = store.games.filter(wanted)
+    turns = store.table("plate_appearances").filter(wanted & (pl.col("event") != "truncated_pa"))
     by = ["game_id", "top"]
     sides: dict[tuple[str, bool], list[tuple[int, ...]]] = {}
     places = turns.drop_nulls("lineup_slot").group_by(*by, "lineup_slot").agg(pl.col("batter").sort_by("pa_number"))
@@ -131,6 +131,12 @@ def plans_of(store: Store, season: int, games: int | None = None, seed: int = 0)
     return [plans[i] for i in order[:games]]
 
 
+def _of_season(store: Store, season: int) -> pl.Expr:
+    """Whether a row is of a season's regular games of the main league."""
+    main = pl.col("league") == main_league(store.games["league"])
+    return main & (pl.col("season") == season) & (pl.col("game_type") == "R")
+
+
 class _Rosters:
     """The plans as tensors: n games, every player and day once in a table.
 
@@ -162,7 +168,7 @@ class _Rosters:
         self.batter, self.pitcher, self.faces = (torch.from_numpy(a).to(device) for a in (batter, pitcher, faces))
         who = [np.array(list(table), dtype=np.int64).reshape(-1, 2) for table in (batters, pitchers)]
         self.batters, self.pitchers, self.days = who[0][:, 0], who[1][:, 0], who[1][:, 1]
-        stand, throws = _hands(store, self.batters, self.pitchers)
+        stand, throws = _hands(store, self.batters, self.pitchers, min(p.day for p in plans))
         self.stand, self.throws = torch.from_numpy(stand).to(device), torch.from_numpy(throws).to(device)
         self.league, self.park = (
             torch.tensor([_id(store, name, getattr(p, name)) for p in plans], device=device)
@@ -184,12 +190,17 @@ def _id(store: Store, field: str, value: str) -> int:
     return 1 + words.index(value) if value in words else 0
 
 
-def _hands(store: Store, batters: Int, pitchers: Int) -> tuple[Int, Int]:
-    """Ids of `stand` [batters, 2] against left- and right-handers, and of `throws` [pitchers]: mostly so, or right."""
-    turns = store.table("plate_appearances").select("batter", "pitcher", "stand", "throws").drop_nulls()
+def _hands(store: Store, batters: Int, pitchers: Int, before: date) -> tuple[Int, Int]:
+    """Ids of `stand` [batters, 2] against left- and right-handers, and of `throws` [pitchers]: mostly so, or right.
+
+    From the plate appearances before a day; of who has none, from all: a hand is a fact known before play.
+    """
+    turns = store.table("plate_appearances").select("batter", "pitcher", "stand", "throws", "date").drop_nulls()
+    past = pl.col("date") < before
 
     def mostly(player: str, hand: str, ids: Int, against: str | None = None) -> Int:
         seen = turns if against is None else turns.filter(pl.col("throws") == against)
+        seen = seen.filter(past | ~past.any().over(player))
         share = seen.group_by(player).agg((pl.col(hand) == "R").mean().alias("right"))
         found = pl.DataFrame({player: ids.astype(np.int32)}).join(share, on=player, how="left", maintain_order="left")
         right = found["right"].to_numpy()
@@ -320,8 +331,7 @@ class Simulator:
         self.model, self.store, self.rows = model.eval(), store, rows
         self.device = next(model.parameters()).device
         self.bfloat16 = native_bfloat16(self.device.type)
-        self.matchup = model.encoder.config.matchup
-        self.priors = Priors(store) if self.matchup else None
+        self.priors = Priors(store) if model.encoder.config.matchup else None
         self.past, self.history = games, History(store, Window("pitcher", games=max(games, 1), events=480))
         if pitch_types is None:
             sample = store.categorical[:: max(store.rows // 100_000, 1), _COLUMN["pitch_type"]]
@@ -376,9 +386,8 @@ class Simulator:
         dtype = torch.bfloat16 if self.bfloat16 else torch.float32
         cache = Cache(len(self.model.encoder.blocks), len(players), dtype, self.device)
         first, stop = self.history.before(players, days)
-        batch = collate(self.history, first if self.past else stop, stop, self.priors, matchup=self.matchup).to(
-            self.device
-        )
+        inputs = self.model.encoder.config.inputs
+        batch = collate(self.history, first if self.past else stop, stop, self.priors, **inputs).to(self.device)
         batch = replace(batch, game=batch.game + (batch.kind != SLOT))  # the newest game is yet to come
         self.model.encoder.extend(batch, cache, batch.kind.shape[1])
         return cache
@@ -397,6 +406,7 @@ class _Rollout:
         self.on_mound = torch.zeros(n, 2, dtype=torch.long, device=device)
         self.faced = torch.zeros(n, 2, dtype=torch.long, device=device)
         self.met = torch.zeros(n, 2, 9, dtype=torch.long, device=device)
+        self.newest = torch.full((n, 2, 9), -1, dtype=torch.long, device=device)  # batter of each place up last
         # His sequence: its newest event, and how many it has of this game (-1: he is yet to come).
         self.last = torch.zeros(n, 2, len(CATEGORICAL), dtype=torch.int16, device=device)
         self.position = torch.full((n, 2), -1, dtype=torch.long, device=device)
@@ -422,7 +432,7 @@ class _Rollout:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some rows only."""
-        for name in ("number", "state", "at_bat", "times_up", "on_mound", "faced", "met", "last", "position"):
+        for name in ("number", "state", "at_bat", "times_up", "on_mound", "faced", "met", "newest", "last", "position"):
             setattr(self, name, getattr(self, name)[rows])
         self.mound, self.bench = self.mound.pick(rows), self.bench.pick(rows)
 
@@ -435,6 +445,9 @@ class _Rollout:
         slot = self.at_bat[every, batting]
         up = self.times_up[every, batting, slot].clamp(max=rosters.batter.shape[-1] - 1)
         batter = rosters.batter[self.number, batting, slot, up]
+        # Times through are a batter's own, as in the store: whoever bats for another meets the pitcher first.
+        self.met[every, fielding, slot] *= batter == self.newest[every, batting, slot]
+        self.newest[every, batting, slot] = batter
         pitcher = rosters.pitcher[self.number, fielding, self.on_mound[every, fielding]]
         throws = rosters.throws[pitcher]
         ids = state.ids() | {
@@ -546,20 +559,17 @@ def rates(lines: pl.DataFrame, pitches: float, appearances: float, runs: float) 
 
 
 def report(simulation: Simulation, store: Store, season: int) -> pl.DataFrame:
-    """The six rates of simulated games beside the real regular season's: rate, real, simulated, relative difference."""
+    """The six rates of simulated games and of the main league's: rate, real, simulated, relative difference."""
     lines, games = simulation.batting(), simulation.games()
     runs = float((games["visitors"] + games["home"]).mean())  # type: ignore[arg-type]
     drawn = rates(lines, float(lines["pitches"].sum()), float(lines["PA"].sum()), runs)
-    of_season = (pl.col("season") == season) & (pl.col("game_type") == "R")
+    of_season = _of_season(store, season)
     batting, pitching = (store.table(t).filter(of_season) for t in ("batting_games", "pitching_games"))
     real_games = store.games.filter(of_season)
     thrown = pitching.drop_nulls("pitches")
     played = float((real_games["home_score"] + real_games["away_score"]).mean())  # type: ignore[arg-type]
     real = rates(batting, float(thrown["pitches"].sum()), float(thrown["BF"].sum()), played)
-    rows = [
-        {"rate": r, "real": real[r], "simulated": drawn[r], "difference": drawn[r] / real[r] - 1}
-        for r in real
-    ]
+    rows = [{"rate": r, "real": real[r], "simulated": drawn[r], "difference": drawn[r] / real[r] - 1} for r in real]
     return pl.DataFrame(rows)
 
 
