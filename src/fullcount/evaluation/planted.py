@@ -194,8 +194,8 @@ def against_rival(objective: Objective, train: Iterable[Batch], held: Iterable[B
             total = Losses()
             for batch in held:
                 total.include(objective(batch))
-        nats = total.means()
-        return pl.DataFrame({"asked": ["partner"], "loss": [nats["contrastive"]], "rival": [nats["chance"]]})
+        means = total.means()
+        return pl.DataFrame({"asked": ["partner"], "loss": [means["contrastive"]], "rival": [means["chance"]]})
     fitted, judged = list(train), list(held)
     rows = []
     for what, ask in _ASK[type(objective)].items():
@@ -210,8 +210,8 @@ def against_rival(objective: Objective, train: Iterable[Batch], held: Iterable[B
 
 def _together(ask: Ask, objective: Objective, batches: list[Batch]) -> tuple[float, Ints, Ints]:
     """Sum of nats, groups [n] and classes [n] of the targets of all batches that have a class."""
-    nats, group, wanted = zip(*(ask(objective, b) for b in batches), strict=True)
-    group, wanted = torch.cat(group).numpy(), torch.cat(wanted).numpy()
+    nats, groups, classes = zip(*(ask(objective, b) for b in batches), strict=True)
+    group, wanted = torch.cat(groups).numpy(), torch.cat(classes).numpy()
     return float(sum(nats)), group[wanted >= 0], wanted[wanted >= 0]
 
 

@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from fullcount.adaptation.performance import embed, pool
 from fullcount.adaptation.samples import Grain, Samples, samples
 from fullcount.config import Base, WindowConfig
-from fullcount.errors import FullcountError
+from fullcount.errors import FullcountError, told
 from fullcount.evaluation.metrics import Interval, Paired, paired_bootstrap, pearson, sd_ratio
 from fullcount.fields import OUTCOMES, PITCH_TYPES
 from fullcount.model.transformer import GamestateTransformer
@@ -317,4 +317,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)
