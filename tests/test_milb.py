@@ -286,13 +286,13 @@ def test_main_league(leagues: list[str], main: str) -> None:
 
 
 def shares(store: Store, balance: float) -> tuple[float, float]:
-    """Share of the minor league among the windows there are, and among those drawn for 48 batches."""
+    """Share of the minor league among the windows there are, and among those drawn for two whole blocks of batches."""
     windows = (Window("batter", games=3, events=60),)
     sampler = Sampler(store, windows, before=date(2004, 1, 1), tokens=2048, seed=3, league_balance=balance)
     history = sampler.histories[0]
     game = np.asarray(store.appearances("batter").game)[history.index]
     minor = (store.games["league"] == "AAA").to_numpy()[game]
-    drawn = np.concatenate([stop - 1 for _, _, stop in (sampler._plan(0, 1) + sampler._plan(1, 1))[:48]])
+    drawn = np.concatenate([stop - 1 for _, _, stop in sampler._plan(0, 1) + sampler._plan(1, 1)])
     assert len(drawn) > 500
     return minor[sampler._pools[0]].mean(), minor[drawn].mean()
 
