@@ -14,11 +14,26 @@ from fullcount.adaptation.heads import Targets
 from fullcount.adaptation.samples import Samples, samples
 from fullcount.config import PretrainConfig
 from fullcount.errors import FullcountError
-from fullcount.evaluation.planted import against_rival, observed, recovered, truths
+from fullcount.evaluation.planted import (
+    FIRST,
+    GAMES,
+    JUDGED,
+    SEASONS,
+    TEAMS,
+    against_rival,
+    configuration,
+    observed,
+    planted,
+    recovered,
+    truths,
+)
 from fullcount.evaluation.probe import ProbeConfig
 from fullcount.fields import EVENT_OUTCOME, EVENTS, OUTCOMES
 from fullcount.objectives.base import COLUMN
+from fullcount.objectives.registry import OBJECTIVES
 from fullcount.priors import Priors
+from fullcount.simulated.league import SimulatedLeague, simulate
+from fullcount.store import Store
 from fullcount.training.jobs import build_pretraining, load_objective, pretrain
 from fullcount.windows import History, Window
 
@@ -133,3 +148,32 @@ def test_calls_are_told_better_than_by_the_count(sim_store, tmp_path, objective,
     calls = found.row(by_predicate=pl.col("asked") == "call", named=True)
     assert calls["loss"] < calls["rival"], found
     assert (against_rival(untrained, *batches)["loss"] > found["rival"] + 0.1).all()
+
+
+@pytest.fixture(scope="module")
+def league() -> SimulatedLeague:
+    return simulate(SEASONS, TEAMS, GAMES, seed=0, first_season=FIRST)
+
+
+@pytest.fixture(scope="module")
+def store(league, tmp_path_factory) -> Store:
+    return Store.open_or_create(tmp_path_factory.mktemp("planted") / "store").add(league.tables, "sim")
+
+
+# A new encoder passes the ratio too (docs/results/planted.md): it fails where training destroys what the pitches said.
+# Eighty small steps bring masked gamestate, masked plate appearance and next event only near their rivals; that they fall
+# below is tested above, in test_auxiliaries.py and, on real pitches, in docs/results/before-the-pitch.md.
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(OBJECTIVES))
+def test_embeddings_hold_the_planted_strikeout_rates(league, store, tmp_path, kind):
+    config = configuration(kind, steps=80)
+    pretrain(config, store, tmp_path / "run", progress=False)
+    objective, _, _ = load_objective(tmp_path / "run", store)
+    found = planted(objective.encoder, store, league.true_rates, JUDGED, progress=False)
+    assert (found.filter(target="K%")["ratio"] >= 0.9).all(), found
+    if kind in ("masked_gamestate", "masked_plate_appearance", "next_event"):
+        return
+    _, train, held = build_pretraining(config, store)
+    batches = ([s.batch(100_000 + i) for i in range(20)] for s in (train, held))
+    judged = against_rival(objective, *batches)
+    assert (judged["loss"] < judged["rival"]).all(), judged
