@@ -161,8 +161,8 @@ def store(league, tmp_path_factory) -> Store:
 
 
 # A new encoder passes the ratio too (docs/results/planted.md): it fails where training destroys what the pitches said.
-# Eighty small steps bring masked gamestate, masked plate appearance and next event only near their rivals; that they fall
-# below is tested above, in test_auxiliaries.py and, on real pitches, in docs/results/before-the-pitch.md.
+# Eighty small steps bring masked gamestate, masked plate appearance and next event only near their rivals; that they
+# fall below is tested above, in test_auxiliaries.py and, on real pitches, in docs/results/before-the-pitch.md.
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(OBJECTIVES))
 def test_embeddings_hold_the_planted_strikeout_rates(league, store, tmp_path, kind):
