@@ -1,6 +1,6 @@
 """How many games a second are simulated by the default small model.
 
-    python benchmarks/simulate.py [--store STORE --season 2019] [--games 512] [--rows 512]
+    python benchmarks/simulate.py [--store STORE --season 2019] [--games 1024] [--rows 1024]
 
 Without a run the weights are untrained, which draws longer games than a trained model does: the figure to compare is
 pitches a second; games of 300 pitches follow from it. The clock covers everything but opening the store.
@@ -32,8 +32,8 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="default: a simulated league")
     parser.add_argument("--run", type=Path, help="pre-training run; default: untrained weights")
     parser.add_argument("--season", type=int, default=2003)
-    parser.add_argument("--games", type=int, default=512)
-    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--games", type=int, default=1024)
+    parser.add_argument("--rows", type=int, default=1024)
     asked = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as folder:

@@ -181,7 +181,7 @@ def simulate(
     store: StoreOption = Path("store"),
     out: Annotated[Path | None, typer.Option("--out", help="Folder for batting, pitching and games as CSV.")] = None,
     history: Annotated[int, typer.Option(help="Earlier games of each pitcher to begin with.", min=0)] = 0,
-    rows: Annotated[int, typer.Option(help="Games in lockstep.", min=1)] = 512,
+    rows: Annotated[int, typer.Option(help="Games in lockstep.", min=1)] = 1024,
     seed: Annotated[int, typer.Option(help="Same seed and rows, same games.")] = 0,
 ) -> None:
     """Simulate games pitch by pitch, and compare their rates with the real season's."""

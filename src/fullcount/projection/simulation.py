@@ -322,7 +322,7 @@ class Simulator:
         model: NextEvent,
         store: Store,
         *,
-        rows: int = 512,
+        rows: int = 1024,
         games: int = 0,
         pitch_types: bool | None = None,
     ) -> None:
@@ -574,7 +574,7 @@ def report(simulation: Simulation, store: Store, season: int) -> pl.DataFrame:
 
 
 def simulate_season(
-    run: Path, store: Store, season: int, games: int, seed: int = 0, rows: int = 512, history: int = 0
+    run: Path, store: Store, season: int, games: int, seed: int = 0, rows: int = 1024, history: int = 0
 ) -> Simulation:
     """`games` games of a season as they were lined up, drawn from a pre-training run.
 
