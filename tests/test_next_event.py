@@ -99,7 +99,7 @@ def test_a_field_is_told_by_earlier_fields_only(field):
     torch.manual_seed(1)
     chain, state = FieldChain(16), torch.randn(12, 16)
     pitches = random_pitches(12)
-    base = {f.name: float(total) for f, total, _ in chain(state, *pitches)}
+    base = {f.name: float(total.detach()) for f, total, _ in chain(state, *pitches)}
     categorical, numeric, present = (t.clone() for t in pitches)
     if field.is_numeric:
         column = [f.name for f in NUMERIC].index(field.name)
@@ -108,7 +108,7 @@ def test_a_field_is_told_by_earlier_fields_only(field):
     else:
         column = COLUMN[field.name]
         categorical[:, column] = 1 + categorical[:, column] % (field.capacity - 1)
-    other = {f.name: float(total) for f, total, _ in chain(state, categorical, numeric, present)}
+    other = {f.name: float(total.detach()) for f, total, _ in chain(state, categorical, numeric, present)}
     place = UNFOLDING.index(field)
     for i, f in enumerate(UNFOLDING):
         if i < place:
@@ -130,9 +130,9 @@ def test_an_unseen_delivery_does_not_tell_the_result():
         second[2][:, numbers],
     )
     other = random_pitches(8, 1)
-    calls = [{f.name: float(s) for f, s, _ in chain(state, *p, unseen)}["call"] for p in (first, other)]
+    calls = [{f.name: float(s.detach()) for f, s, _ in chain(state, *p, unseen)}["call"] for p in (first, other)]
     assert calls[0] == calls[1]
-    seen = [{f.name: float(s) for f, s, _ in chain(state, *p)}["call"] for p in (first, other)]
+    seen = [{f.name: float(s.detach()) for f, s, _ in chain(state, *p)}["call"] for p in (first, other)]
     assert seen[0] != seen[1]
 
 
