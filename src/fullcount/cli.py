@@ -127,7 +127,7 @@ def pretrain(
     out: Out,
     store: StoreOption = Path("store"),
     config: ConfigFile = None,
-    init: Annotated[Path | None, typer.Option(help="Pre-training run whose weights to begin with.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Run of the same objectives and shape to begin with.")] = None,
     override: Overrides = [],  # noqa: B006  typer reads the default
 ) -> None:
     """Pre-train an encoder on the store's pitches. The same command goes on with a stopped run."""
@@ -179,7 +179,9 @@ def simulate(
     season: Annotated[int, typer.Option(help="Season whose games are played again, with their line-ups.")],
     games: Annotated[int, typer.Option(help="How many.", min=1)] = 500,
     store: StoreOption = Path("store"),
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for batting, pitching and games as CSV.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for batting, pitching and games as CSV.", file_okay=False)
+    ] = None,
     history: Annotated[int, typer.Option(help="Earlier games of each pitcher to begin with.", min=0)] = 0,
     rows: Annotated[int, typer.Option(help="Games in lockstep.", min=1)] = 1024,
     seed: Annotated[int, typer.Option(help="Same seed and rows, same games.")] = 0,

@@ -204,7 +204,11 @@ def main() -> None:
     for title, (comparison, names) in comparisons.items():
         if given.only and not any(word in title for word in given.only):
             continue
-        judged, found = comparison(store, priors)
+        try:
+            judged, found = comparison(store, priors)
+        except FullcountError as error:  # its seasons are not in the store: the others may be
+            print(f"{title}: {error}")
+            continue
         outcome = column(judged, "outcome")
         with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, float_precision=4):
             print(title, scores(found, outcome).join(gains(found, judged), on="system"), sep="\n", flush=True)

@@ -559,7 +559,7 @@ def rates(lines: pl.DataFrame, pitches: float, appearances: float, runs: float) 
 
 
 def report(simulation: Simulation, store: Store, season: int) -> pl.DataFrame:
-    """The six rates of simulated games and of the main league's: rate, real, simulated, relative difference."""
+    """The six rates of simulated games and of the main league's: rate, real, simulated, and their ratio."""
     lines, games = simulation.batting(), simulation.games()
     runs = float((games["visitors"] + games["home"]).mean())  # type: ignore[arg-type]
     drawn = rates(lines, float(lines["pitches"].sum()), float(lines["PA"].sum()), runs)
@@ -569,7 +569,7 @@ def report(simulation: Simulation, store: Store, season: int) -> pl.DataFrame:
     thrown = pitching.drop_nulls("pitches")
     played = float((real_games["home_score"] + real_games["away_score"]).mean())  # type: ignore[arg-type]
     real = rates(batting, float(thrown["pitches"].sum()), float(thrown["BF"].sum()), played)
-    rows = [{"rate": r, "real": real[r], "simulated": drawn[r], "difference": drawn[r] / real[r] - 1} for r in real]
+    rows = [{"rate": r, "real": real[r], "simulated": drawn[r], "simulated / real": drawn[r] / real[r]} for r in real]
     return pl.DataFrame(rows)
 
 
