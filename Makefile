@@ -11,7 +11,7 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile -r s
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -r s
 
 # The constraints hold every version, torch's too: an unpinned torch brings gigabytes of CUDA.
 $(VENV)/installed: pyproject.toml constraints.txt
