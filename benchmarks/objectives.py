@@ -22,11 +22,10 @@ from torch import nn
 
 from fullcount.config import PretrainConfig
 from fullcount.objectives.registry import OBJECTIVES
-from fullcount.simulated.league import simulate
 from fullcount.store import Store
 from fullcount.training.jobs import build_pretraining
 from fullcount.training.work import flops_per_token
-from train import Step, autocast, race, synchronise
+from train import Step, autocast, opened, race, synchronise
 
 
 def training(kind: str, store: Store, device: torch.device, precision: str) -> tuple[Step, float]:
@@ -63,11 +62,7 @@ def main() -> None:
     device = torch.device(options.device)
     kinds = list(dict.fromkeys(["masked_gamestate", *options.only]))
     with tempfile.TemporaryDirectory() as scratch:
-        if options.store is None:
-            league = simulate(seasons=2, teams=8, games_per_team=60, seed=0)
-            store = Store.open_or_create(Path(scratch) / "store").add(league.tables, "simulated")
-        else:
-            store = Store.open(options.store)
+        store = opened(options.store, Path(scratch))
         steps = {kind: training(kind, store, device, options.precision) for kind in kinds}
         found = race({kind: step for kind, (step, _) in steps.items()}, options.repeats, device)
         base = statistics.median(found["masked_gamestate"])

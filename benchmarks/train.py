@@ -114,6 +114,14 @@ def matmul_rate(device: torch.device, precision: str, size: int = 2048) -> float
     return statistics.median(rates)
 
 
+def opened(path: Path | None, scratch: Path) -> Store:
+    """The store at `path`, or a small simulated league's, made in `scratch`."""
+    if path is not None:
+        return Store.open(path)
+    league = simulate(seasons=2, teams=8, games_per_team=60, seed=0)
+    return Store.open_or_create(scratch / "store").add(league.tables, "simulated")
+
+
 def race(contestants: dict[str, Step], repeats: int, device: torch.device) -> dict[str, list[float]]:
     """Tokens a second of each contestant in each of `repeats` rounds, taking turns; the first round is not counted."""
     found: dict[str, list[float]] = {name: [] for name in contestants}
@@ -139,11 +147,7 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory() as scratch:
-        if options.store is None:
-            league = simulate(seasons=2, teams=8, games_per_team=60, seed=0)
-            store = Store.open_or_create(Path(scratch) / "store").add(league.tables, "simulated")
-        else:
-            store = Store.open(options.store)
+        store = opened(options.store, Path(scratch))
         sampler = Sampler(
             store,
             (Window("batter", games=30, events=options.events), Window("pitcher", games=5, events=options.events)),

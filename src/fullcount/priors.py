@@ -209,10 +209,15 @@ class Priors:
         return _log_ratio(mine, share).reshape(-1, k * c).astype(np.float32)
 
     @cached_property
+    def _pitch_lines(self) -> tuple[pl.DataFrame, tuple[str, ...]]:
+        """`pitch_lines` of the store, and the names of its counts."""
+        lines = pitch_lines(self.store)
+        return lines, tuple(c for c in lines.columns if c not in (*ROLES, "date"))
+
+    @cached_property
     def _pitches(self) -> dict[PlayerRole, tuple[_Sums, tuple[NDArray[np.int64], Float]]]:
         """Per role: running sums of each player's pitches by kind of count and result, and the league's per day."""
-        lines = pitch_lines(self.store)
-        names = tuple(c for c in lines.columns if c not in (*ROLES, "date"))
+        lines, names = self._pitch_lines
         answer: dict[PlayerRole, tuple[_Sums, tuple[NDArray[np.int64], Float]]] = {}
         league = self._daily(lines, names)
         for role in ROLES:
@@ -259,8 +264,7 @@ class Priors:
         """Decayed daily totals of plate appearances and of pitches, columns in each group, usual rates."""
         lines = self._lines["batter"].filter(~pl.col("is_pitcher"))
         outcomes = (*OUTCOMES[1:], "exposure")
-        pitches = pitch_lines(self.store)
-        names = tuple(c for c in pitches.columns if c not in (*ROLES, "date"))
+        pitches, names = self._pitch_lines
         usual = np.array([_FLAT[o] for o in OUTCOMES[1:]])
         return [
             (self._daily(lines, outcomes, _LEVEL_DECAY), len(outcomes), usual),

@@ -189,8 +189,9 @@ def main() -> None:
     priors = Priors(store)
     spring = date(2019, 3, 1)
     # A run that has seen the first half of the season is judged on the second half's pitches alone.
-    of_2019 = {run: foresee(run, store, max(spring, load_encoder(run)[2]), date(2020, 1, 1)) for run in given.run}
-    whole = [said["outcome"] for run, said in of_2019.items() if load_encoder(run)[2] <= spring]
+    seen = {run: load_encoder(run)[2] for run in given.run}
+    of_2019 = {run: foresee(run, store, max(spring, cutoff), date(2020, 1, 1)) for run, cutoff in seen.items()}
+    whole = [said["outcome"] for run, said in of_2019.items() if seen[run] <= spring]
     of_types = [foresee(run, store, date(2024, 7, 1), date(2025, 1, 1))["pitch_type"] for run in given.types_run]
     comparisons: dict[str, tuple[Callable[[Store, Priors], Comparison], Sequence[str]]] = {
         "pitch types": (partial(pitch_types, others=of_types), PITCH_TYPES),

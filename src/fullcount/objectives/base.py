@@ -37,10 +37,10 @@ class Losses:
         """Add a loss: its sum, the number of targets in it, and its weight in the training total."""
         self.sums[name], self.counts[name], self.weights[name] = total, count, weight
 
-    def classify(self, name: str, logits: Tensor, wanted: Tensor) -> None:
+    def classify(self, name: str, logits: Tensor, wanted: Tensor, weight: float = 1.0) -> None:
         """Add the cross-entropy (nats) of classes `wanted` [n] under `logits` [n, classes]; -1: no target."""
         total = F.cross_entropy(logits.float(), wanted, ignore_index=-1, reduction="sum")
-        self.add(name, total, (wanted >= 0).sum())
+        self.add(name, total, (wanted >= 0).sum(), weight)
 
     def include(self, other: Losses) -> None:
         """Add another batch's losses to these, on the CPU."""

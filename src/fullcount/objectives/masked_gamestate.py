@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -67,8 +66,7 @@ class MaskedGamestate(Objective):
         losses = Losses()
         for name, logits in self.heads(states).items():
             wanted = truth[:, COLUMN[name]] - 1
-            total = F.cross_entropy(logits.float(), wanted, ignore_index=-1, reduction="sum")
-            losses.add(name, total, (wanted >= 0).sum(), self.weights.get(name, 1.0))
+            losses.classify(name, logits, wanted, self.weights.get(name, 1.0))
         return losses
 
     @torch.no_grad()
