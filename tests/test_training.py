@@ -107,6 +107,19 @@ def toy(path: Path, steps: int = 12, module: nn.Module | None = None, validate: 
     return fit(module or Line(), points, TrainConfig(**given), run, validate, progress=False)
 
 
+class Thawing(Line):
+    """A deeper line whose first layer is frozen until step 6."""
+
+    unfreezes = True
+
+    def __init__(self, break_at: int | None = None) -> None:
+        super().__init__(break_at)
+        self.out = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
+
+    def at_step(self, step: int) -> None:
+        self.out[0].requires_grad_(step >= 6)
+
+
 # ------------------------------------------------------------------------------------------------ killed and resumed
 
 _PRETRAIN = """
@@ -203,17 +216,19 @@ _TOY = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_training import toy
-toy(Path({out!r}))
+from test_training import {module}, toy
+toy(Path({out!r}), module={module}())
 """
 
 
 @pytest.mark.slow
-def test_two_processes_on_shares_are_one_process_on_the_whole(tmp_path):
+@pytest.mark.parametrize("module", [Line, Thawing])
+def test_two_processes_on_shares_are_one_process_on_the_whole(tmp_path, module):
     """Every loss is divided by the number of its targets in all processes, however they are spread."""
-    toy(tmp_path / "one")
+    toy(tmp_path / "one", module=module())
     script = tmp_path / "toy.py"
-    script.write_text(_TOY.format(tests=str(Path(__file__).parent), out=str(tmp_path / "two")))
+    given = {"tests": str(Path(__file__).parent), "out": str(tmp_path / "two"), "module": module.__name__}
+    script.write_text(_TOY.format(**given))
     done = subprocess.run([*_TORCHRUN, str(script)], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
@@ -278,6 +293,26 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path)
     toy(tmp_path / "broken")  # the cause mended: on from step 8
     toy(tmp_path / "whole")
     assert identical(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+
+
+def test_what_thaws_in_between_stays_until_then_and_resumes_with_the_same_bits(tmp_path):
+    seen: list[dict[str, Tensor]] = []
+
+    def validate(module: nn.Module) -> dict[str, float]:
+        seen.append({n: t.clone() for n, t in module.state_dict().items()})
+        return {}
+
+    start = Thawing().state_dict()
+    toy(tmp_path / "whole", module=Thawing(), validate=validate, validate_every=1)
+    for step, now in enumerate(seen, 1):
+        assert torch.equal(now["out.0.weight"], start["out.0.weight"]) == (step <= 6), step
+        assert not torch.equal(now["out.1.weight"], start["out.1.weight"])
+    for stop in (5, 10):  # before and after
+        out = tmp_path / str(stop)
+        with pytest.raises(FullcountError, match="not finite"):
+            toy(out, module=Thawing(break_at=stop + 1))
+        toy(out, module=Thawing())
+        assert identical(weights(out), weights(tmp_path / "whole"))
 
 
 def test_a_monitor_nobody_validates_is_named(tmp_path):

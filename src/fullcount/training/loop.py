@@ -21,6 +21,8 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision.amp import MixedPrecision
 from lightning_fabric.plugins.precision.precision import Precision
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.strategy import Strategy
 from pydantic import BaseModel, ConfigDict, Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -105,7 +107,9 @@ def fit(
     """Train `module` (forward(batch) -> Losses) to the end of its budget, or go on where the run stopped.
 
     Args:
-        module: an objective. Frozen parameters stay untouched.
+        module: an objective. Frozen parameters stay untouched. What trains at some time is trainable when it comes
+            here; before each step `module.at_step(step)`, if there is one, may freeze some of it (it then says so
+            by `unfreezes = True`): parameters without a gradient stay as they are, their moments too.
         batches: stateless source of batches.
         config: budget and optimiser.
         run: a begun run directory.
@@ -120,7 +124,9 @@ def fit(
         KeyboardInterrupt: after the state has been saved.
     """
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    strategy = "ddp" if config.devices > 1 or _under_torchrun() else "auto"
+    strategy: Strategy | str = "auto"
+    if config.devices > 1 or _under_torchrun():
+        strategy = DDPStrategy(find_unused_parameters=getattr(module, "unfreezes", False))
     fabric = Fabric(
         accelerator=accelerator,
         # Fabric cannot count processes on a CPU: torchrun says how many it started.
@@ -136,6 +142,7 @@ def fit(
     wrapped, wrapped_optimizer = fabric.setup(module, optimizer)
     state = _State(module, optimizer, run)
     state.restore(fabric.world_size)
+    at_step = getattr(module, "at_step", None)
     started, seconds_before = time.perf_counter(), state.meta["seconds"]
     board = _tensorboard(run.path) if fabric.is_global_zero else None
     summary: dict[str, Any] = {}
@@ -147,6 +154,8 @@ def fit(
         while state.step < config.steps and not state.meta["stopped_early"]:
             step = state.step
             wrapped.train()
+            if at_step is not None:
+                at_step(step)
             torch.manual_seed(mix(config.seed, step, fabric.global_rank))
             batch = batches(step, fabric.global_rank, fabric.world_size).to(fabric.device)
             for group in optimizer.param_groups:
@@ -158,7 +167,7 @@ def fit(
                 [losses.weights[n] * s * fabric.world_size / counts[n].clamp(min=1) for n, s in losses.sums.items()]
             ).sum()
             fabric.backward(total)
-            norm = torch.nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], config.clip)
+            norm = torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip)
             if not isfinite(float(total.detach())) or not isfinite(float(norm)):
                 where = ", ".join(f"{n} {v:.3g}" for n, v in losses.means().items())
                 raise FullcountError(f"step {step}: the loss or its gradient is not finite ({where}); lower the rate")
