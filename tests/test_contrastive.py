@@ -31,8 +31,8 @@ WINDOWS = (Window("batter", games=10, events=120), Window("pitcher", games=4, ev
 
 
 def rows_of(batch: Batch, rows: Tensor) -> Batch:
-    tensors = {f.name: getattr(batch, f.name)[rows] for f in fields(batch) if f.name not in ("seed", "repertoire")}
-    return Batch(**tensors, seed=batch.seed)
+    said = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return Batch(**{n: v[rows] for n, v in said.items() if isinstance(v, Tensor)}, seed=batch.seed)
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,7 @@ class Batch:
         seed: what random choices about this batch (masks) are derived from.
         repertoire: [B, S, types] at events the log-shares of the pitcher's own kinds of pitches, as of that morning, at
             such a count and against such a batter (`Priors.repertoire`); None where it was not asked for.
+        task: [B] which of an encoder's prefixes stands before the row; None: the first.
     """
 
     kind: Tensor
@@ -64,6 +65,7 @@ class Batch:
     matchup: Tensor
     seed: int
     repertoire: Tensor | None = None
+    task: Tensor | None = None
 
     def nameless(self) -> Batch:
         """The same play with nothing said of who the players are: no prior, match-up or repertoire."""

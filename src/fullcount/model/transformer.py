@@ -17,6 +17,7 @@ from fullcount.model.attention import Context, PlayerAttentionMask
 from fullcount.model.cache import Cache
 from fullcount.model.embedder import EventEmbedder
 from fullcount.model.positions import rotary_angles, rotate, sinusoidal
+from fullcount.model.prefix import Prefix, behind
 
 _EVENT = [f.name for f in CATEGORICAL].index("event")
 _NO_EVENT = EVENTS.index("none") + 1
@@ -88,11 +89,16 @@ class Attention(nn.Module):
         angles: tuple[Tensor, Tensor] | None,
         flags: Tensor,
         remember: Remember | None = None,
+        ahead: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
+        """`ahead`: keys and values [B, heads, P, head_dim] that stand before the sequence, for all to see."""
         size, width, _ = x.shape
         q, k, v = self.qkv(x).view(size, width, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
         if angles is not None:
             q, k = rotate(q, *angles), rotate(k, *angles)
+        if ahead is not None:
+            k, v = (torch.cat([a.to(b.dtype), b], dim=2) for a, b in zip(ahead, (k, v), strict=True))
+            flags = F.pad(flags, (ahead[0].shape[2], 0))
         scale = self.head_dim**-0.5
         if self.event_bias is not None:
             q, k, v = self._with_event_channel(q, k, v, flags, scale)
@@ -109,9 +115,8 @@ class Attention(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, flags: Tensor, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         assert self.event_bias is not None
-        size, heads, width, _ = q.shape
         extra = 8  # kernels want a multiple of eight channels, the same for query, key and value
-        one = F.pad(q.new_ones(size, heads, width, 1), (0, extra - 1))
+        one = F.pad(q.new_ones(*q.shape[:3], 1), (0, extra - 1))
         bias = (self.event_bias.to(k.dtype)[None, :, None] * flags[:, None, :].to(k.dtype) / scale).unsqueeze(-1)
         return (
             torch.cat([q, one], dim=-1),
@@ -139,6 +144,7 @@ class Block(nn.Module):
         self.norm_feedforward = nn.LayerNorm(config.d_model)
         self.up = nn.Linear(config.d_model, config.feedforward)
         self.down = nn.Linear(config.feedforward, config.d_model)
+        self.adapter: nn.Module = nn.Identity()  # what fitting puts behind the feed-forward branch
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -149,9 +155,10 @@ class Block(nn.Module):
         angles: tuple[Tensor, Tensor] | None,
         flags: Tensor,
         remember: Remember | None = None,
+        ahead: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_attention(x), mask, causal, angles, flags, remember))
-        return x + self.dropout(self.feedforward(self.norm_feedforward(x)))  # type: ignore[no-any-return]
+        x = x + self.dropout(self.attention(self.norm_attention(x), mask, causal, angles, flags, remember, ahead))
+        return x + self.dropout(self.adapter(self.feedforward(self.norm_feedforward(x))))  # type: ignore[no-any-return]
 
     def feedforward(self, x: Tensor) -> Tensor:
         """The feed-forward branch, before it is added."""
@@ -169,6 +176,7 @@ class GamestateTransformer(nn.Module):
         )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.d_model)
+        self.prefix: Prefix | None = None  # what fitting puts before every sequence
         for name, weight in self.named_parameters():
             if name.endswith(("attention.out.weight", "down.weight")):
                 nn.init.normal_(weight, std=0.02 / (2 * config.layers) ** 0.5)
@@ -182,9 +190,38 @@ class GamestateTransformer(nn.Module):
         """
         x, angles, flags = self._read(batch, hidden)
         mask = PlayerAttentionMask(self.config.context, self.config.causal)(batch)
-        for block in self.blocks:
-            x = block(x, mask, self.config.causal, angles, flags)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self._through(x, mask, angles, flags, batch.task)
+
+    def _through(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        angles: tuple[Tensor, Tensor] | None,
+        flags: Tensor,
+        task: Tensor | None,
+    ) -> Tensor:
+        """`x` [B, S, d_model] through all blocks, behind the prefix if there is one.
+
+        Args:
+            mask: see `PlayerAttentionMask`. flags: [B, S] bool, tokens that end a plate appearance.
+            task: [B] whose prefix stands before each row; None: the first one's.
+        """
+        stands, ahead = 0, None
+        if self.prefix is not None:
+            causal = self.config.causal
+            vectors, ahead = self.prefix(task, len(x))
+            seen = self.prefix.length if ahead is not None else 0
+            stands = 0 if vectors is None else self.prefix.length
+            mask = behind(mask, stands, seen, x.shape[1], causal, x.device)
+            flags = F.pad(flags, (stands, 0))
+            if vectors is not None:
+                x = torch.cat([vectors.to(x.dtype), x], dim=1)
+            if angles is not None and stands:
+                angles = F.pad(angles[0], (0, 0, stands, 0), value=1.0), F.pad(angles[1], (0, 0, stands, 0))
+        for layer, block in enumerate(self.blocks):
+            own = None if ahead is None else (ahead[layer, 0], ahead[layer, 1])
+            x = block(x, mask, self.config.causal, angles, flags, None, own)
+        return self.norm(x[:, stands:])  # type: ignore[no-any-return]
 
     def extend(self, batch: Batch, cache: Cache, tokens: int) -> Tensor:
         """Encode what follows what `cache` holds, and add it there (causal encoders of context "window").
@@ -196,6 +233,7 @@ class GamestateTransformer(nn.Module):
         Returns:
             [B, tokens, d_model], the same as of the whole sequence at once.
         """
+        assert self.prefix is None, "a prefix is for sequences read at once"
         x, angles, flags = self._read(batch, None)
         x, flags = x[:, :tokens], flags[:, :tokens]
         if angles is not None:

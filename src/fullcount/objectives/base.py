@@ -61,9 +61,15 @@ class Objective(nn.Module):
     #: Roles of fields hidden at a target, together with what follows from them (see `hide`).
     hides: tuple[Role, ...] = ()
 
+    #: Whether `at_step` changes which parameters train.
+    unfreezes = False
+
     def forward(self, batch: Batch) -> Losses:
         """Losses of one batch."""
         raise NotImplementedError
+
+    def at_step(self, step: int) -> None:
+        """Called before each training step: what changes with time is set here, as a function of the step."""
 
 
 @dataclass(frozen=True)

@@ -142,10 +142,9 @@ def views(batch: Batch, split: Split = "halves", hide_static: bool = True) -> Ba
 
     of_token = ("kind", "categorical", "numeric", "present", "game", "position", "matchup", "repertoire")
     batch = replace(batch, game=game.to(batch.game.dtype))
-    tensors = {f.name: getattr(batch, f.name) for f in fields(batch) if f.name != "seed"}
-    if batch.repertoire is None:
-        del tensors["repertoire"]
-    else:
+    said = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    tensors = {n: v for n, v in said.items() if isinstance(v, Tensor)}
+    if batch.repertoire is not None:
         tensors["repertoire"] = torch.zeros_like(batch.repertoire)
     tensors = {n: packed(v) if n in of_token else v[rows] for n, v in tensors.items()}
     tensors["prior"] = torch.zeros_like(tensors["prior"])
