@@ -248,7 +248,7 @@ def joint_batch(root: Path) -> Batch:
     tensors = {
         f.name: torch.cat([getattr(p, f.name) if f.name in flat else padded(getattr(p, f.name)) for p in parts])
         for f in fields(Batch)
-        if f.name not in ("seed", "repertoire")
+        if isinstance(getattr(parts[0], f.name), Tensor)
     }
     return Batch(**tensors, seed=0)
 
