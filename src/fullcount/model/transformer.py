@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -180,6 +180,11 @@ class GamestateTransformer(nn.Module):
         for name, weight in self.named_parameters():
             if name.endswith(("attention.out.weight", "down.weight")):
                 nn.init.normal_(weight, std=0.02 / (2 * config.layers) ** 0.5)
+
+    @property
+    def layers(self) -> list[Block]:
+        """All blocks, from the bottom to the top."""
+        return cast(list[Block], list(self.blocks))
 
     def forward(self, batch: Batch, hidden: Tensor | None = None) -> Tensor:
         """Encode a batch.
