@@ -146,6 +146,11 @@ def all_figures() -> dict[str, Figure]:
         "scatter": figures.projected_vs_actual(predicted, y, [f"$P_{i}" for i in range(40)], "HR"),
         "calibration": figures.calibration({"new": {10: 0.12, 50: 0.49, 90: 0.91}}, 200, "wOBA"),
         "training": figures.training(records),
+        "curriculum": figures.curriculum(
+            pl.DataFrame(
+                {"step": [0, 32], "role": "batter", "players": [0.3, 1], "windows": [0.6, 1], "events": [0.7, 1]}
+            )
+        ),
     }
 
 

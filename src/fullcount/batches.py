@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 from itertools import pairwise
+from math import ceil
 from typing import Literal
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from fullcount.errors import FullcountError
@@ -194,6 +198,22 @@ def mix(*numbers: int) -> int:
     return int(np.random.SeedSequence([n & 0xFFFFFFFF for n in numbers]).generate_state(1, np.uint64)[0] >> 1)
 
 
+class CurriculumConfig(BaseModel):
+    """Regulars first: the windows drawn are those of the players with the highest event counts.
+
+    Their share of all players widens linearly from `start` at the first step to 1 at `until`, a share of the steps.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: float = Field(0.25, gt=0, le=1)
+    until: float = Field(0.5, gt=0, le=1)
+
+    def share(self, done: float) -> float:
+        """Share of the players who are in when a share `done` of the run's steps is done."""
+        return self.start + (1 - self.start) * done / self.until if done < self.until else 1.0
+
+
 class Sampler:
     """Stateless batches of windows drawn uniformly from a role's appearances.
 
@@ -208,6 +228,11 @@ class Sampler:
         league_balance: a league's share of the windows is in proportion to (number of its windows)^(1 - balance): 0 as
             they fall, 1 every league alike. A window is of the league of its last game.
         matchup, repertoire: what batches say of the players of each event (see `collate`).
+        curriculum: whose windows are drawn, each role by its own players' events of [since, before). A block of steps
+            draws from the players of its first step. How many batches a role gets does not change, so that runs with
+            and without a curriculum see as much from either side. Nor do the chances of windows by league, so that the
+            few regulars of a small league are not drawn over and over.
+        steps: of the run, for the curriculum.
     """
 
     def __init__(
@@ -225,7 +250,12 @@ class Sampler:
         block: int = 32,
         minimum_events: int = 4,
         league_balance: float = 0.0,
+        curriculum: CurriculumConfig | None = None,
+        steps: int = 0,
     ) -> None:
+        if curriculum is not None and steps < 1:
+            raise FullcountError("curriculum: give the number of the run's steps, in which it widens")
+        self.curriculum, self.steps = curriculum, steps
         self.histories = tuple(History(store, w) for w in windows)
         self.tokens, self.seed, self.block = tokens, seed, block
         self.priors, self.matchup, self.repertoire = priors, matchup, repertoire
@@ -261,6 +291,42 @@ class Sampler:
             repertoire=self.repertoire,
         )
 
+    def schedule(self) -> pl.DataFrame:
+        """What the curriculum lets in, block by block of the run: step, role, shares of players, windows and events."""
+        lines = []
+        for history, pool, rank in zip(self.histories, self._pools, self._ranks, strict=True):
+            windows, events = np.bincount(rank), np.bincount(rank, weights=history.events[pool])
+            totals = np.stack([np.ones(len(windows)), windows, events], axis=1).cumsum(axis=0)
+            for step in range(0, self.steps if len(pool) else 0, self.block):
+                shares = totals[self._regulars(len(windows), step) - 1] / totals[-1]
+                lines.append((step, history.window.role, *shares.tolist()))
+        return pl.DataFrame(lines, ["step", "role", "players", "windows", "events"], orient="row")
+
+    def _regulars(self, players: int, step: int) -> int:
+        """How many of so many players are in at a step."""
+        return players if self.curriculum is None else ceil(players * self.curriculum.share(step / self.steps))
+
+    def _drawn_from(self, which: int, step: int) -> tuple[Int, NDArray[np.float64] | None]:
+        """The windows that may be drawn at a step (where they end), and their chances."""
+        pool, chance = self._pools[which], self._chance[which]
+        if self.curriculum is None or self.curriculum.share(step / self.steps) == 1:
+            return pool, chance
+        rank = self._ranks[which]
+        now = rank < self._regulars(int(rank.max()) + 1, step)
+        return pool[now], None if chance is None else chance[now] / chance[now].sum()
+
+    @cached_property
+    def _ranks(self) -> list[Int]:
+        """Place of the player of each window in its pool, by his events there: 0 the most; ties by id."""
+        found = []
+        for history, pool in zip(self.histories, self._pools, strict=True):
+            ids, owner = np.unique(history.players[pool], return_inverse=True)
+            rank = np.empty(len(ids), dtype=np.int64)
+            events = np.bincount(owner, weights=history.events[pool])
+            rank[np.argsort(-events, kind="stable")] = np.arange(len(ids))
+            found.append(rank[owner])
+        return found
+
     def _windows(self, history: History, positions: Int) -> tuple[Int, Int]:
         """Windows that end at `positions` and reach no further back than `since`."""
         first, stop = history.ending_at(positions)
@@ -278,14 +344,15 @@ class Sampler:
         plan: list[tuple[int, Int, Int]] = []
         for which, count in enumerate(counts.tolist()):
             if count:
-                plan += [(which, *window) for window in self._cut(which, count, rng)]
+                plan += [(which, *window) for window in self._cut(which, count, block * self.block, rng)]
         plan = [plan[i] for i in rng.permutation(len(plan))]
         self._cached = ((block, world), plan)
         return plan
 
-    def _cut(self, which: int, count: int, rng: np.random.Generator) -> list[tuple[Int, Int]]:
-        """`count` batches of about `tokens` tokens each, of windows of similar length."""
-        history, pool, chance = self.histories[which], self._pools[which], self._chance[which]
+    def _cut(self, which: int, count: int, step: int, rng: np.random.Generator) -> list[tuple[Int, Int]]:
+        """`count` batches of about `tokens` tokens each, of windows of similar length, from the pool of a step."""
+        history = self.histories[which]
+        pool, chance = self._drawn_from(which, step)
         seen = np.concatenate([[0], np.cumsum(history.events)])
 
         def lengths(first: Int, stop: Int) -> Int:

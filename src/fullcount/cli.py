@@ -135,7 +135,13 @@ def pretrain(
     from fullcount.store import Store
     from fullcount.training.jobs import pretrain as job
 
-    _print_summary(job(load(PretrainConfig, config, override), Store.open(store), out, init=init), out)
+    def begun(train: Any) -> None:
+        if train.curriculum is not None:
+            from fullcount.report.figures import curriculum
+
+            curriculum(train.schedule()).savefig(out / "curriculum.png")
+
+    _print_summary(job(load(PretrainConfig, config, override), Store.open(store), out, init=init, begun=begun), out)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fullcount.adaptation.methods import ADAPTATIONS
 from fullcount.adaptation.performance import HeadName
 from fullcount.adaptation.samples import Grain
+from fullcount.batches import CurriculumConfig
 from fullcount.errors import FullcountError
 from fullcount.model.transformer import EncoderConfig
 from fullcount.objectives.combination import Weighting
@@ -70,6 +71,7 @@ class PretrainConfig(Base):
     validation_days: int = Field(60, gt=0)  # the last days of play before the cut-off are kept for validation
     batch_tokens: int = Field(8192, gt=0)
     league_balance: float = Field(0.0, ge=0, le=1)  # 0: leagues as their events fall; 1: each equally often
+    curriculum: CurriculumConfig | None = None  # regulars first; `curriculum={}` for its defaults
     train: TrainConfig = TrainConfig(lr=2e-3)
 
     def window(self, role: PlayerRole) -> Window:

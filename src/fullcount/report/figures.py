@@ -182,6 +182,24 @@ def training(records: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def curriculum(schedule: pl.DataFrame) -> Figure:
+    """A panel a role: the shares of players, windows and events that a curriculum lets in over the steps of a run.
+
+    Args:
+        schedule: of the run's sampler (`Sampler.schedule`).
+    """
+    parts = schedule.partition_by("role", maintain_order=True)
+    figure, panels = _panels(len(parts))
+    for axes, part in zip(panels, parts, strict=True):
+        for share, colour in zip(("players", "windows", "events"), COLOURS, strict=False):
+            axes.step(part["step"], part[share], where="post", color=colour, lw=1.6, label=share)
+        axes.set_ylim(0, 1.03)
+        _label(axes, f"{part['role'][0]}s", "step", "share that may be drawn")
+        axes.grid(color="#eeeeee", lw=0.8)
+        axes.legend(frameon=False, loc="lower right", fontsize=10)
+    return figure
+
+
 def arms(summary: pl.DataFrame) -> Figure:
     """A panel a figure of a study under one budget: mean of each arm over seeds with its 95 % interval.
 

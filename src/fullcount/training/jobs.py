@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -38,7 +39,7 @@ def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, 
         raise FullcountError(f"the store has no game before {config.before}: ingest earlier seasons")
     held = cast(date, played) - timedelta(days=config.validation_days)
 
-    def sampler(since: date, before: date, seed: int, balance: float = 0.0) -> Sampler:
+    def sampler(since: date, before: date, seed: int, **changes: Any) -> Sampler:
         return Sampler(
             store,
             windows,
@@ -48,10 +49,17 @@ def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, 
             seed=seed,
             priors=priors,
             **config.encoder.inputs,
-            league_balance=balance,
+            **changes,
         )
 
-    train = sampler(config.since, held, config.train.seed, config.league_balance)
+    train = sampler(
+        config.since,
+        held,
+        config.train.seed,
+        league_balance=config.league_balance,
+        curriculum=config.curriculum,
+        steps=config.train.steps,
+    )
     check = sampler(held, config.before, config.train.seed + 7919)
     data = Data(store, config.before, train)
     built: dict[str, Objective] = {o.kind: o.build(encoder, data) for o in config.objectives}
@@ -62,11 +70,18 @@ def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, 
 
 
 def pretrain(
-    config: PretrainConfig, store: Store, out: Path, progress: bool = True, init: Path | None = None
+    config: PretrainConfig,
+    store: Store,
+    out: Path,
+    progress: bool = True,
+    init: Path | None = None,
+    begun: Callable[[Sampler], None] | None = None,
 ) -> dict[str, Any]:
     """Pre-train an encoder, or go on with the run in `out`. Returns the summary of `loop.fit`.
 
-    `init`: a pre-training run of the same objectives and shape whose weights to begin with.
+    Args:
+        init: a pre-training run of the same objectives and shape whose weights to begin with.
+        begun: called with the sampler of the training batches once `out` is there (say, to draw its curriculum).
     """
     task, train, check = build_pretraining(config, store)
     facts = {"data": store.fingerprint(), "cutoff": config.before.isoformat()}
@@ -77,6 +92,8 @@ def pretrain(
         {"job": "pretrain", **config.model_dump(mode="json")},
         facts,
     )
+    if begun is not None:
+        begun(train)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @torch.no_grad()
