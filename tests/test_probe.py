@@ -112,7 +112,7 @@ def test_representations_do_not_change_with_what_comes_after(store, spoiled, enc
     for one in (store, spoiled):
         history, priors, s = drawn(one, role, grain)
         known = np.unique(ranges(s.first, s.stop - s.first))
-        z = represent(history, s, known, embed(encoder, history, known, priors, progress=False))
+        z = represent(history, s, known, embed(encoder, history, known, known + 1, priors, progress=False))
         seen.append((s, z))
     (a, mine), (b, others) = seen
     early = a.day <= day_number(SPOILED)  # what is known on the morning of the first spoiled game, too

@@ -46,6 +46,7 @@ class Batch:
         categorical: [B, S, fields] ids (0 outside events).
         numeric: [B, S, fields] scaled values, 0 where absent; present: [B, S, fields] bool.
         game: [B, S] games back from the newest (0); position: [B, S] place within the game (separator 0).
+        ago: [B, S] days from the token's game to the as-of date, the newest game's day where none is given; slot 0.
         role: [B] 0 batter, 1 pitcher. player: [B] ids. day: [B] of the newest game (see `store.day_number`).
         prior: [B, width] the player's prior as the encoder reads it (`Priors.features`), as of the window's last game.
         matchup: [B, S, width] at events what is known of batter and pitcher (`Priors.matchup`) as of a `Morning`;
@@ -62,6 +63,7 @@ class Batch:
     present: Tensor
     game: Tensor
     position: Tensor
+    ago: Tensor
     role: Tensor
     player: Tensor
     day: Tensor
@@ -76,6 +78,13 @@ class Batch:
         mix = None if self.repertoire is None else torch.zeros_like(self.repertoire)
         nothing = torch.zeros_like(self.matchup)
         return replace(self, prior=torch.zeros_like(self.prior), matchup=nothing, repertoire=mix)
+
+    def asked(self, tasks: int) -> Batch:
+        """The batch once for each of `tasks` tasks, [tasks * B, S], one task after the other."""
+        tensors = {n: v for n, v in self.__dict__.items() if isinstance(v, Tensor)}
+        again = {n: v.repeat(tasks, *[1] * (v.ndim - 1)) for n, v in tensors.items()}
+        number = torch.arange(tasks, device=self.kind.device).repeat_interleave(len(self.kind))
+        return Batch(**{**again, "task": number}, seed=self.seed)
 
     @property
     def events(self) -> int:
@@ -102,10 +111,12 @@ def collate(
     *,
     matchup: Morning | None = None,
     repertoire: bool = False,
+    as_of: Int | None = None,
 ) -> Batch:
     """Windows `first`..`stop` ([B] positions of the history each) as one padded batch.
 
     `matchup`, `repertoire`: with what is known of both players and of the pitcher's choices (they need priors).
+    `as_of`: [B] days from which games are counted back; default: of each window's newest game.
     """
     store = history.store
     size = len(first)
@@ -134,6 +145,10 @@ def collate(
     game[flat_event] = np.repeat(back, events)
     position = np.zeros(size * width, dtype=np.int16)
     position[flat_event] = place
+    before = np.repeat(history.days[stop - 1] if as_of is None else as_of, games) - history.days[appearances]
+    ago = np.zeros(size * width, dtype=np.int32)
+    ago[flat_separator] = before
+    ago[flat_event] = np.repeat(before, events)
     categorical = np.zeros((size * width, len(CATEGORICAL)), dtype=np.int16)
     categorical[flat_event] = gather(store.categorical, rows)
     raw = gather(store.numeric, rows).astype(np.float32)
@@ -172,6 +187,7 @@ def collate(
         present=tensor(present),
         game=tensor(game),
         position=tensor(position),
+        ago=tensor(ago),
         role=torch.full((size,), int(role == "pitcher"), dtype=torch.int64),
         player=torch.from_numpy(player),
         day=torch.from_numpy(day),

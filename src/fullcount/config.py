@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fullcount.adaptation.methods import ADAPTATIONS
-from fullcount.adaptation.performance import HeadName
+from fullcount.adaptation.methods import AnyAdaptation, Linear
+from fullcount.adaptation.performance import HeadName, Reads
 from fullcount.adaptation.samples import Grain
 from fullcount.batches import CurriculumConfig
 from fullcount.errors import FullcountError
@@ -97,8 +97,10 @@ class FinetuneConfig(Base):
 
     role: PlayerRole
     grain: Grain = "season"
-    adaptation: Literal["linear", "full"] = "linear"
+    adaptation: AnyAdaptation = Linear()  # or its name: "linear", "full", "gradual", "adapters", "prefix", "lora" ...
+    scratch: bool = False  # new weights in the encoder's shape: what is pre-training worth?
     head: HeadName = "anchored"
+    targets: tuple[str, ...] = ()  # outcomes and extras that are fitted; none: all
     use_prior: bool = True
     use_opponent: bool = True
     use_embedding: bool = True
@@ -106,10 +108,12 @@ class FinetuneConfig(Base):
     embedding_decay: float = Field(20.0, ge=0)  # weight decay of what reads the embedding; the prior's has train's
     half_lives: tuple[float, ...] = (60.0, 500.0)
     window: WindowConfig | None = None
+    reads: Reads = "games"  # single games, whose mean is taken, or the whole window at once
     before: date  # the training cut-off: every target had happened before it
     since: date = date(1990, 1, 1)
     validate_since: date | None = None  # targets from here on choose when to stop; default: the last tenth of the time
     batch_samples: int | None = Field(None, gt=0)  # default: 256, or 16 when games are encoded in the loop
+    stretch: int | None = Field(None, gt=0)  # samples of a player in a row that go together; default 8 for games
     train: TrainConfig = TrainConfig(
         steps=2000, lr=3e-3, weight_decay=0.1, monitor="total", validate_every=50, patience=12, precision="32-true"
     )
@@ -118,13 +122,18 @@ class FinetuneConfig(Base):
     def _fits(self) -> FinetuneConfig:
         if self.relative and not self._comparable:
             raise ValueError("relative needs grain = season and adaptation = linear: it compares everybody on one day")
-        if self.adaptation not in ADAPTATIONS:
-            raise ValueError(f"adaptation: choose one of {', '.join(ADAPTATIONS)}")
+        if self.targets and self.head != "anchored":
+            raise ValueError("targets are chosen by the anchored head; the linear one fits all")
         return self
 
     @property
+    def keeps_embeddings(self) -> bool:
+        """Whether nothing of the encoder trains, so that what it reads is encoded once."""
+        return isinstance(self.adaptation, Linear)
+
+    @property
     def _comparable(self) -> bool:
-        return self.grain == "season" and self.adaptation == "linear"
+        return self.grain == "season" and self.keeps_embeddings
 
     def is_relative(self) -> bool:
         """As configured, or where everybody is asked about on one day and embeddings are kept."""
@@ -132,13 +141,17 @@ class FinetuneConfig(Base):
 
     def samples_per_batch(self) -> int:
         """The configured number, or what a step can carry: a trained encoder reads every game of every window."""
-        return self.batch_samples or (256 if self.adaptation == "linear" else 16)
+        return self.batch_samples or (256 if self.keeps_embeddings else 16)
+
+    def samples_in_a_row(self) -> int:
+        """As configured, or 8 where next games are fitted: they share most of their windows."""
+        return self.stretch or (8 if self.grain == "game" and not self.keeps_embeddings else 1)
 
     def history_window(self) -> Window:
         """The configured window, or by role: two seasons where games are encoded once, else the role's last games."""
         if self.window is not None:
             return self.window.window(self.role)
-        if self.grain == "game" or self.adaptation != "linear":
+        if self.grain == "game" or not self.keeps_embeddings or self.reads == "window":
             return Window(self.role)
         return Window(self.role, games=320 if self.role == "batter" else 130, events=16384)
 

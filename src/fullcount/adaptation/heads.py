@@ -64,15 +64,29 @@ class CountHead(nn.Module):
         use_prior: off: the league's mix instead of the player's, and no features.
         use_opponent: off: everybody meets the league.
         game: game grain: exposure is predicted too.
+        targets: places of the outputs that are fitted (outcomes first, extras behind); none: all. What is not is told
+            apart from outs by the prior alone.
     """
 
     def __init__(
-        self, width: int, extras: int, features: int, *, use_prior: bool = True, use_opponent: bool = True, game: bool
+        self,
+        width: int,
+        extras: int,
+        features: int,
+        *,
+        use_prior: bool = True,
+        use_opponent: bool = True,
+        game: bool,
+        targets: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.use_prior, self.use_opponent, self.game = use_prior, use_opponent, game
         self.named = len(OUTCOMES) - 1
         outputs = self.named + extras + 1
+        chosen = targets or tuple(range(outputs - 1))
+        self._fitted = torch.tensor([p + 1 for p in chosen if p < self.named], dtype=torch.long)
+        self._extras = torch.tensor([p - self.named for p in chosen if p >= self.named], dtype=torch.long)
+        self._rest = torch.tensor([p for p in range(self.named + 1) if p - 1 not in chosen], dtype=torch.long)
         self.embedding = nn.Linear(width, outputs)
         self.prior = nn.Linear(features, outputs, bias=False) if use_prior else None
         for parameter in self.parameters():
@@ -93,10 +107,13 @@ class CountHead(nn.Module):
         """Negative log-likelihoods in nats per plate appearance: `outcome`, `extras` and, at game grain, `exposure`."""
         mix, extras, exposure = self._parts(representation, t)
         losses = Losses()
-        losses.add("outcome", -(t.counts * mix).sum(), t.counts.sum())
-        expected = extras + t.exposure.clamp(min=1e-6).log().unsqueeze(-1)
+        # Outs and outcomes that are not fitted are one class.
+        mix = torch.cat([mix[:, self._rest].logsumexp(-1, keepdim=True), mix[:, self._fitted]], dim=-1)
+        counts = torch.cat([t.counts[:, self._rest].sum(-1, keepdim=True), t.counts[:, self._fitted]], dim=-1)
+        losses.add("outcome", -(counts * mix).sum(), t.counts.sum())
+        expected = (extras + t.exposure.clamp(min=1e-6).log().unsqueeze(-1))[:, self._extras]
         # Constants dropped; divided by plate appearances, so that the two likelihoods keep their true proportion.
-        losses.add("extras", (expected.exp() - t.extras * expected).sum(), t.counts.sum())
+        losses.add("extras", (expected.exp() - t.extras[:, self._extras] * expected).sum(), t.counts.sum())
         if self.game:
             losses.add("exposure", (exposure.exp() - t.exposure * exposure).sum(), t.counts.sum())
         return losses

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from fullcount.adaptation.heads import CountHead, LinearHead, Targets
 from fullcount.adaptation.methods import Adaptation
 from fullcount.adaptation.samples import Grain, Samples, recent_windows
 from fullcount.batches import Batch, collate
+from fullcount.errors import FullcountError
+from fullcount.fields import OUTCOMES
 from fullcount.model.precision import native_bfloat16
 from fullcount.model.transformer import GamestateTransformer, mean_of_events
 from fullcount.objectives.base import Losses, Objective
@@ -25,33 +28,35 @@ from fullcount.store import PlayerRole
 from fullcount.windows import History, Int, ranges
 
 HeadName = Literal["anchored", "linear"]
+Reads = Literal["games", "window"]
 
 
 @torch.no_grad()
 def embed(
     encoder: GamestateTransformer,
     history: History,
-    positions: Int,
+    first: Int,
+    stop: Int,
     priors: Priors | None,
     tokens: int = 16384,
     progress: bool = True,
 ) -> NDArray[np.float16]:
-    """Embeddings [k, d_model] of single appearances (`positions` of the history), each encoded once."""
+    """Embeddings [k, d_model] of the windows `first`..`stop` [k] (positions of the history; a game is `p`..`p + 1`)."""
     encoder.eval()
     device = next(encoder.parameters()).device
-    order = np.argsort(history.events[positions], kind="stable")
-    out = np.zeros((len(positions), encoder.config.d_model), dtype=np.float16)
-    cuts = np.flatnonzero(np.diff((np.cumsum(history.events[positions][order] + 2)) // tokens)) + 1
+    seen = np.concatenate([[0], np.cumsum(history.events)])
+    length = seen[stop] - seen[first] + (stop - first) + 1
+    order = np.argsort(length, kind="stable")
+    out = np.zeros((len(first), encoder.config.d_model), dtype=np.float16)
+    cuts = np.flatnonzero(np.diff(np.cumsum(length[order]) // tokens)) + 1
     chunks = np.split(order, cuts)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=native_bfloat16(device.type))
     for chunk in track(chunks, description=f"embed {history.window.role} games", disable=not progress):
         if not len(chunk):
             continue
-        chosen = positions[chunk]
+        batch = collate(history, first[chunk], stop[chunk], priors, **encoder.config.inputs)
         with autocast:
-            vectors = mean_of_events(
-                encoder, collate(history, chosen, chosen + 1, priors, **encoder.config.inputs).to(device)
-            )
+            vectors = mean_of_events(encoder, batch.to(device))
         out[chunk] = vectors.float().cpu().numpy()
     return out
 
@@ -76,30 +81,44 @@ def pool(
 
 
 @dataclass
-class SampleBatch:
-    """B samples: their targets, and either ready representations [B, width] or the games to encode."""
+class Reading:
+    """Sequences to encode, and whose they are: a game that is in several windows is encoded once.
 
-    targets: Targets
-    representation: Tensor | None
-    games: Batch | None
+    Attributes:
+        sequences: of games or whole windows. which: [G] row of `sequences`. owner: [G] sample it belongs to. days: [G]
+            before the newest of the same owner. events: [G].
+    """
+
+    sequences: Batch
+    which: Tensor
+    owner: Tensor
     days: Tensor
     events: Tensor
-    owner: Tensor
+
+    def to(self, device: torch.device) -> Reading:
+        """The same on another device."""
+        return Reading(**{name: value.to(device) for name, value in self.__dict__.items()})
+
+
+@dataclass
+class SampleBatch:
+    """B samples: their targets, and either ready representations [B, width] or what is to be read."""
+
+    targets: Targets
+    representation: Tensor | None = None
+    read: Reading | None = None
 
     @property
     def tokens(self) -> int:
         """Tokens encoded (samples, when representations are ready)."""
-        return self.games.tokens if self.games is not None else len(self.targets.exposure)
+        return self.read.sequences.tokens if self.read is not None else len(self.targets.exposure)
 
     def to(self, device: torch.device) -> SampleBatch:
         """The batch on another device."""
         return SampleBatch(
             self.targets.to(device),
             None if self.representation is None else self.representation.to(device),
-            None if self.games is None else self.games.to(device),
-            self.days.to(device),
-            self.events.to(device),
-            self.owner.to(device),
+            None if self.read is None else self.read.to(device),
         )
 
 
@@ -116,6 +135,9 @@ class PerformanceTask(Objective):
             history on the day (season grain, frozen encoder), so that a drifting league does not look like a change
             in everybody.
         embedding_decay: weight decay of the head's weights on the embedding.
+        reads: what the encoder sees at once: single "games", of which the mean is taken, or the whole "window".
+        targets: outcomes and extras to be fitted (anchored head); none: all. The others are told apart from nothing.
+        pass_steps: steps of a pass over the samples, for methods with a schedule.
     """
 
     center: Tensor
@@ -135,16 +157,28 @@ class PerformanceTask(Objective):
         use_embedding: bool = True,
         relative: bool = False,
         embedding_decay: float = 0.1,
+        reads: Reads = "games",
+        targets: tuple[str, ...] = (),
+        pass_steps: int = 1,
     ) -> None:
         super().__init__()
         self.use_embedding, self.relative, self.embedding_decay = use_embedding, relative, embedding_decay
-        self.encoder, self.adaptation = adaptation.apply(encoder), adaptation
-        self.role, self.grain, self.half_lives = role, grain, half_lives
-        width, extras = encoder.config.d_model * len(half_lives), len(EXTRAS[role])
+        self.encoder, self.adaptation, self.pass_steps = adaptation.apply(encoder), adaptation, pass_steps
+        self.unfreezes = adaptation.unfreezes
+        self._frozen = {n for n, p in self.encoder.named_parameters() if not p.requires_grad}
+        self.role, self.grain, self.reads = role, grain, reads
+        self.half_lives = half_lives if reads == "games" else (inf,)
+        width, extras = encoder.config.d_model * len(self.half_lives), len(EXTRAS[role])
         self.head: CountHead | LinearHead
         if head == "anchored":
             self.head = CountHead(
-                width, extras, Priors.WIDTH, use_prior=use_prior, use_opponent=use_opponent, game=grain == "game"
+                width,
+                extras,
+                Priors.WIDTH,
+                use_prior=use_prior,
+                use_opponent=use_opponent,
+                game=grain == "game",
+                targets=_places(targets, role),
             )
         else:
             self.head = LinearHead(width, extras, game=grain == "game")
@@ -153,8 +187,11 @@ class PerformanceTask(Objective):
 
     @property
     def frozen(self) -> bool:
-        """Nothing of the encoder trains, so games can be encoded once."""
-        return not any(p.requires_grad for p in self.encoder.parameters())
+        """Nothing of the encoder ever trains, so what it reads can be encoded once."""
+        return len(self._frozen) == len(list(self.encoder.parameters()))
+
+    def at_step(self, step: int) -> None:
+        self.adaptation.at_step(self.encoder, step, self.pass_steps)
 
     def scale_to(self, representation: Tensor, targets: Targets) -> None:
         """Standardise representations (and the linear head's targets) as the training set has them."""
@@ -169,10 +206,16 @@ class PerformanceTask(Objective):
         if not self.use_embedding:
             return self.center.new_zeros(len(batch.targets.exposure), len(self.center))
         if raw is None:
-            assert batch.games is not None
-            vectors = mean_of_events(self.encoder, batch.games).float()
-            raw = pool(vectors, batch.days, batch.events, batch.owner, len(batch.targets.exposure), self.half_lives)
+            assert batch.read is not None
+            raw = self.pooled(mean_of_events(self.encoder, batch.read.sequences), batch)
         return (raw.float() - self.center) / self.spread
+
+    def pooled(self, vectors: Tensor, batch: SampleBatch) -> Tensor:
+        """[B, width] raw representations from embeddings [.., d_model] of the sequences that the batch reads."""
+        read = batch.read
+        assert read is not None
+        chosen = vectors.float()[read.which]
+        return pool(chosen, read.days, read.events, read.owner, len(batch.targets.exposure), self.half_lives)
 
     def forward(self, batch: SampleBatch) -> Losses:  # type: ignore[override]
         return self.head.loss(self.represent(batch), batch.targets)
@@ -192,15 +235,14 @@ class PerformanceTask(Objective):
         ]
         rates: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.encoder.named_parameters():
-            if parameter.requires_grad:
-                rates.setdefault(self.adaptation.rate(name), []).append(parameter)
+            if name not in self._frozen:
+                rates.setdefault(self.adaptation.rate(self.encoder, name), []).append(parameter)
         groups += [{"params": p, "lr": lr * r, "weight_decay": 0.01} for r, p in rates.items()]
         return groups
 
     def saved_state(self) -> dict[str, Tensor]:
-        """What fitting added: everything but the encoder's frozen weights (they are the encoder's run's)."""
-        frozen = {f"encoder.{n}" for n, p in self.encoder.named_parameters() if not p.requires_grad}
-        return {n: t for n, t in self.state_dict().items() if n not in frozen}
+        """What fitting added or may change: all but the encoder's frozen weights, which are its own run's."""
+        return {n: t for n, t in self.state_dict().items() if n.removeprefix("encoder.") not in self._frozen}
 
 
 class EmbeddingCache:
@@ -229,7 +271,8 @@ class EmbeddingCache:
         missing = positions[~self._known[wanted]]
         if len(missing):
             rows = self.history.index[missing]
-            self._vectors[rows] = embed(self.encoder, self.history, missing, self.priors, progress=progress)
+            found = embed(self.encoder, self.history, missing, missing + 1, self.priors, progress=progress)
+            self._vectors[rows] = found
             self._known[rows] = True
         return np.asarray(self._vectors[wanted])
 
@@ -237,7 +280,11 @@ class EmbeddingCache:
 class SampleSource:
     """Stateless batches of samples, and evaluation over all of them.
 
-    With a frozen encoder each game of any window is encoded once, here or in the `cache`, and representations are kept.
+    With a frozen encoder what any window holds is encoded once, here or in the `cache`, and representations are kept.
+
+    Args:
+        stretch: samples of one player that follow one another go together in stretches of up to so many, so that the
+            games which their windows share are encoded once a batch (for a trained encoder).
     """
 
     def __init__(
@@ -248,19 +295,23 @@ class SampleSource:
         samples: Samples,
         cache: EmbeddingCache | None = None,
         progress: bool = True,
+        stretch: int = 1,
     ) -> None:
         self.task, self.history, self.priors, self.samples = task, history, priors, samples
-        self._cache = cache
+        self._cache, self._stretch = cache, stretch
         self._ready: Tensor | None = self._representations(progress) if task.frozen else None
 
-    def _games(self, first: Int, stop: Int) -> tuple[Int, Tensor, Tensor, Tensor]:
-        """Positions of the windows' games, with days before the newest, events and owner as tensors."""
+    def _windows(self, first: Int, stop: Int) -> tuple[Int, Int, Int, Tensor, Tensor]:
+        """What is encoded for the windows `first`..`stop` [m]: sequences (first, stop, owner) and, as tensors, their days
+        before the owner's newest and their events. A window that is read whole counts as one event of the day."""
+        if self.task.reads == "window":
+            return first, stop, np.arange(len(first)), torch.zeros(len(first)), torch.ones(len(first))
         positions = ranges(first, stop - first)
         owner = np.repeat(np.arange(len(first)), stop - first)
         newest = self.history.days[stop - 1][owner]
         days = (newest - self.history.days[positions]).astype(np.float32)
         events = self.history.events[positions].astype(np.float32)
-        return positions, torch.from_numpy(days), torch.from_numpy(events), torch.from_numpy(owner)
+        return positions, positions + 1, owner, torch.from_numpy(days), torch.from_numpy(events)
 
     def _representations(self, progress: bool) -> Tensor:
         """Raw representations [m, width] of the samples, less the league's on the day if the task is relative."""
@@ -284,21 +335,24 @@ class SampleSource:
 
     def _pooled(self, first: Int, stop: Int, progress: bool) -> Tensor:
         """Representations [k, width] of the windows `first`..`stop` [k]."""
+        if self.task.reads == "window":
+            found = embed(self.task.encoder, self.history, first, stop, self.priors, progress=progress)
+            return torch.from_numpy(found.astype(np.float32))
         used = np.zeros(len(self.history.index), dtype=bool)
         used[ranges(first, stop - first)] = True
         positions = np.flatnonzero(used)
         if self._cache is not None:
             vectors = self._cache(positions, progress)
         else:
-            vectors = embed(self.task.encoder, self.history, positions, self.priors, progress=progress)
+            vectors = embed(self.task.encoder, self.history, positions, positions + 1, self.priors, progress=progress)
         where = np.zeros(len(used), dtype=np.int64)
         where[positions] = np.arange(len(positions))
         parts = [torch.zeros(0, self.task.center.shape[0])]
         for a in range(0, len(first), 4096):
             some_first, some_stop = first[a : a + 4096], stop[a : a + 4096]
-            games, days, events, owner = self._games(some_first, some_stop)
+            games, _, owner, days, events = self._windows(some_first, some_stop)
             chosen = torch.from_numpy(vectors[where[games]].astype(np.float32))
-            parts.append(pool(chosen, days, events, owner, len(some_first), self.task.half_lives))
+            parts.append(pool(chosen, days, events, torch.from_numpy(owner), len(some_first), self.task.half_lives))
         return torch.cat(parts)
 
     @property
@@ -313,41 +367,64 @@ class SampleSource:
     def take(self, chosen: NDArray[np.int64]) -> SampleBatch:
         """The samples at the given positions as one batch."""
         part = self.samples.pick(chosen)
-        empty = torch.zeros(0)
         if self._ready is not None:
-            return SampleBatch(part.targets, self._ready[torch.from_numpy(chosen)], None, empty, empty, empty.long())
-        positions, days, events, owner = self._games(part.first, part.stop)
-        games = collate(self.history, positions, positions + 1, self.priors, **self.task.encoder.config.inputs)
-        return SampleBatch(part.targets, None, games, days, events, owner)
-
-    def _placed(self, chosen: NDArray[np.int64]) -> SampleBatch:
-        return self.take(chosen).to(self.task.center.device)
+            return SampleBatch(part.targets, self._ready[torch.from_numpy(chosen)])
+        first, stop, owner, days, events = self._windows(part.first, part.stop)
+        _, once, which = np.unique(np.stack([first, stop]), axis=1, return_index=True, return_inverse=True)
+        inputs = self.task.encoder.config.inputs
+        sequences = collate(self.history, first[once], stop[once], self.priors, **inputs)
+        which = torch.from_numpy(which.reshape(-1))
+        return SampleBatch(part.targets, None, Reading(sequences, which, torch.from_numpy(owner), days, events))
 
     def sampler(self, size: int, seed: int) -> Callable[[int, int, int], SampleBatch]:
-        """A stateless source of batches of `size` samples: an own permutation for every pass."""
+        """A stateless source of batches of `size` samples: an own permutation (of stretches) for every pass."""
+        s = self.samples
+        by_player = np.lexsort((s.day, s.player))
+        player = s.player[by_player]
+        place = np.arange(len(s)) - np.searchsorted(player, player)  # of a sample among its player's
+        begins = np.flatnonzero(place % self._stretch == 0)
+        length = np.diff(np.append(begins, len(s)))
 
         def batch(step: int, rank: int, world: int) -> SampleBatch:
-            per_pass = max(1, len(self.samples) // (size * world))
-            around, place = divmod(step, per_pass)
-            order = np.random.default_rng([seed, around]).permutation(len(self.samples))
+            around, place = divmod(step, self.pass_steps(size, world))
+            order = np.random.default_rng([seed, around]).permutation(len(begins))
+            order = by_player[ranges(begins[order], length[order])]
             start = (place * world + rank) * size
             return self.take(order[start : start + size])
 
         return batch
 
+    def pass_steps(self, size: int, world: int = 1) -> int:
+        """Steps of a pass over the samples."""
+        return max(1, len(self.samples) // (size * world))
+
+    def _evaluated(self, size: int) -> Iterator[SampleBatch]:
+        """All samples in order, on the task's device."""
+        ready = self.ready
+        for chosen in np.split(np.arange(len(self.samples)), range(size, len(self.samples), size)):
+            batch = SampleBatch(self.samples.pick(chosen).targets, ready[torch.from_numpy(chosen)])
+            yield batch.to(self.task.center.device)
+
     @torch.no_grad()
     def expected(self, size: int = 512) -> NDArray[np.float64]:
         """[m, 7 + extras] expectations of the task for all samples."""
         self.task.eval()
-        chunks = [np.arange(a, min(a + size, len(self.samples))) for a in range(0, len(self.samples), size)]
-        found = [self.task.expected(self._placed(c)).cpu().numpy() for c in chunks]
-        return np.concatenate(found).astype(np.float64) if found else np.zeros((0, 0))
+        found = [self.task.expected(batch).cpu().numpy() for batch in self._evaluated(size)]
+        return np.concatenate(found).astype(np.float64)
 
     @torch.no_grad()
     def losses(self, size: int = 512) -> dict[str, float]:
         """Mean losses of the task over all samples."""
         total = Losses()
-        for a in range(0, len(self.samples), size):
-            total.include(self.task(self._placed(np.arange(a, min(a + size, len(self.samples))))))
+        for batch in self._evaluated(size):
+            total.include(self.task(batch))
         means = total.means()
         return {**means, "total": sum(means.values())}
+
+
+def _places(targets: tuple[str, ...], role: PlayerRole) -> tuple[int, ...]:
+    """Places of outcomes and extras in the order of the head's outputs."""
+    names = [*OUTCOMES[1:], *EXTRAS[role]]
+    if unknown := [t for t in targets if t not in names]:
+        raise FullcountError(f"targets: no {unknown[0]} of a {role}; choose of {', '.join(names)}")
+    return tuple(names.index(t) for t in targets)

@@ -85,7 +85,7 @@ def planted(
         history = History(store, getattr(config, role).window(role))
         s = draw(store, history, priors, "season", config)
         known = np.unique(ranges(s.first, s.stop - s.first))
-        vectors = embed(encoder, history, known, Blank(), progress=progress)
+        vectors = embed(encoder, history, known, known + 1, Blank(), progress=progress)
         seen, truth = observed(priors, history, s), truths(s, true_rates)
         parts.append(recovered(s, represent(history, s, known, vectors), seen, truth, config, labels))
     return pl.concat(parts)

@@ -128,7 +128,9 @@ def probe_encoder(
         history = History(store, getattr(config, role).window(role))
         drawn = [draw(store, history, priors, grain, config) for grain in get_args(Grain)]
         known = np.unique(np.concatenate([ranges(s.first, s.stop - s.first) for s in drawn]))
-        vectors = embed(encoder, history, known, priors if config.use_prior else Blank(), progress=progress)
+        vectors = embed(
+            encoder, history, known, known + 1, priors if config.use_prior else Blank(), progress=progress
+        )
         parts += [judge(s, represent(history, s, known, vectors), config) for s in drawn]
         parts.append(diagnose(history, known, vectors))
     return pl.concat(parts)

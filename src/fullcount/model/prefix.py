@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +25,21 @@ class Prefix(nn.Module):
         self.length, self.heads, self.per_layer = length, heads, per_layer
         shape = (tasks, layers, 2, length, d_model) if per_layer else (tasks, length, d_model)
         self.weight = nn.Parameter(torch.empty(shape).normal_(std=0.5))
+
+    @classmethod
+    def joined(cls, prefixes: Sequence[Prefix]) -> Prefix:
+        """The tasks of several prefixes of one shape, in order."""
+        first = prefixes[0]
+        tasks = torch.cat([p.weight.detach() for p in prefixes])
+        layers, d_model = (tasks.shape[1] if first.per_layer else 1), tasks.shape[-1]
+        both = cls(len(tasks), first.length, layers, first.heads, d_model, first.per_layer)
+        both.weight = nn.Parameter(tasks, requires_grad=False)
+        return both
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one task's vectors."""
+        return tuple(self.weight.shape[1:])
 
     def forward(self, task: Tensor | None, size: int) -> tuple[Tensor | None, Tensor | None]:
         """Vectors [B, P, d_model], or keys and values [layers, 2, B, heads, P, head_dim], of B = `size` rows.

@@ -27,7 +27,7 @@ def embedding_table(store: Store, encoder_run: Path, role: str, since: date, bef
     encoder, _, _ = load_encoder(encoder_run)
     history = History(store, Window(role, postseason=True))  # type: ignore[arg-type]
     positions = np.flatnonzero((history.days >= day_number(since)) & (history.days < day_number(before)))
-    vectors = embed(encoder, history, positions, Priors(store))
+    vectors = embed(encoder, history, positions, positions + 1, Priors(store))
     game = np.asarray(store.appearances(role).game)[history.index[positions]]  # type: ignore[arg-type]
     games = store.games.select("game_id", "date")[game.tolist()]
     return pl.DataFrame(

@@ -10,15 +10,15 @@ from typing import Any, cast
 
 import polars as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from fullcount.adaptation.methods import ADAPTATIONS
-from fullcount.adaptation.performance import EmbeddingCache, PerformanceTask, SampleSource
+from fullcount.adaptation.performance import EmbeddingCache, PerformanceTask, SampleBatch, SampleSource
 from fullcount.adaptation.samples import samples
 from fullcount.batches import Sampler
 from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
-from fullcount.model.transformer import EncoderConfig, GamestateTransformer
+from fullcount.model.prefix import Prefix
+from fullcount.model.transformer import EncoderConfig, GamestateTransformer, mean_of_events
 from fullcount.objectives.base import Data, Losses, Objective
 from fullcount.objectives.combination import Combination
 from fullcount.priors import Priors
@@ -148,28 +148,39 @@ def _pretraining(run: Run) -> dict[str, Any]:
     return config
 
 
-def load_encoder(path: Path) -> tuple[GamestateTransformer, str, date]:
-    """The encoder of a pre-training run, its fingerprint and its training cut-off."""
+def load_encoder(path: Path, scratch: int | None = None) -> tuple[GamestateTransformer, str, date]:
+    """The encoder of a pre-training run, its fingerprint and its training cut-off.
+
+    `scratch`: a seed; the encoder's shape with new weights in place of the trained ones.
+    """
     run = Run(path)
     config = _pretraining(run)
+    cutoff = date.fromisoformat(config["facts"]["cutoff"])
+    if scratch is not None:
+        torch.manual_seed(scratch)
     encoder = GamestateTransformer(EncoderConfig(**config["encoder"]))
-    tensors, _ = run.load(run.weights)
-    mine = {n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
-    encoder.load_state_dict(mine)
-    return encoder, fingerprint(mine), date.fromisoformat(config["facts"]["cutoff"])
+    if scratch is None:
+        tensors, _ = run.load(run.weights)
+        mine = {n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
+        encoder.load_state_dict(mine)
+    return encoder, fingerprint(encoder.state_dict()), cutoff
+
+
+def _encoder_of(config: FinetuneConfig, run: Path) -> tuple[GamestateTransformer, str, date]:
+    """The encoder that a configuration is fitted on (see `load_encoder`)."""
+    return load_encoder(run, config.train.seed if config.scratch else None)
 
 
 def finetune(
     config: FinetuneConfig, store: Store, encoder_run: Path, out: Path, progress: bool = True
 ) -> dict[str, Any]:
     """Fit a head (and the encoder, as the adaptation says) on a pre-trained encoder, or go on with the run in `out`."""
-    encoder, name, cutoff = load_encoder(encoder_run)
+    encoder, name, cutoff = _encoder_of(config, encoder_run)
     if cutoff > config.before:
         raise FullcountError(f"{encoder_run}: the encoder has seen play up to {cutoff}, after before = {config.before}")
     torch.manual_seed(config.train.seed)
     priors = Priors(store)
     history = History(store, config.history_window())
-    task = build_task(config, encoder)
     everything = samples(store, history, priors, config.grain, since=config.since, before=config.before)
     if len(everything) < 20:
         raise FullcountError(f"only {len(everything)} samples before {config.before}: ingest more seasons")
@@ -185,6 +196,8 @@ def finetune(
             f"{some} of the {len(everything)} samples would be for validation: set another validate_since, or let the "
             "samples cover more seasons (since, before)"
         )
+    size, world = config.samples_per_batch(), config.train.devices
+    task = build_task(config, encoder, max(1, int((~held).sum()) // (size * world)))
     run = Run(out)  # begun only now, so that a configuration that does not fit the data leaves no run behind
     run.begin(
         {"job": "finetune", **config.model_dump(mode="json")},
@@ -196,20 +209,29 @@ def finetune(
         },
     )
     cache = embedding_cache(encoder_run, name, task, history, priors)
-    train = SampleSource(task, history, priors, everything.pick(~held), cache, progress)
+    stretch = config.samples_in_a_row()
+    train = SampleSource(task, history, priors, everything.pick(~held), cache, progress, stretch)
     check = SampleSource(task, history, priors, everything.pick(held), cache, progress)
     if not run.checkpoint.exists():
         train.scale()
     summary = fit(
         task,
-        train.sampler(config.samples_per_batch(), config.train.seed),
+        train.sampler(size, config.train.seed),
         config.train,
         run,
         lambda module: check.losses(),
         progress,
     )
-    trained = sum(p.numel() for p in task.parameters() if p.requires_grad)
-    return {**summary, "samples": len(train.samples), "validation_samples": len(check.samples), "trained": trained}
+    added = {n for n, _ in task.named_parameters()} & task.saved_state().keys()
+    sizes = {n: p.numel() for n, p in task.named_parameters()}
+    trained = sum(sizes[n] for n in added)
+    return {
+        **summary,
+        "samples": len(train.samples),
+        "validation_samples": len(check.samples),
+        "trained": trained,
+        "trained_share": trained / sum(sizes.values()),
+    }
 
 
 def _last_tenth(season: Any) -> int:
@@ -217,11 +239,12 @@ def _last_tenth(season: Any) -> int:
     return int(max(ordered[int(0.9 * len(ordered))], ordered[0] + 1))
 
 
-def build_task(config: FinetuneConfig, encoder: GamestateTransformer) -> PerformanceTask:
-    """The performance task of a configuration on an encoder."""
+def build_task(config: FinetuneConfig, encoder: GamestateTransformer, pass_steps: int = 1) -> PerformanceTask:
+    """The performance task of a configuration on an encoder. `pass_steps`: of a pass over the samples."""
+    torch.manual_seed(config.train.seed)
     return PerformanceTask(
         encoder,
-        ADAPTATIONS[config.adaptation](),
+        config.adaptation,
         role=config.role,
         grain=config.grain,
         head=config.head,
@@ -231,6 +254,9 @@ def build_task(config: FinetuneConfig, encoder: GamestateTransformer) -> Perform
         use_embedding=config.use_embedding,
         relative=config.is_relative(),
         embedding_decay=config.embedding_decay,
+        reads=config.reads,
+        targets=config.targets,
+        pass_steps=pass_steps,
     )
 
 
@@ -238,7 +264,7 @@ def embedding_cache(
     encoder_run: Path, name: str, task: PerformanceTask, history: History, priors: Priors
 ) -> EmbeddingCache | None:
     """The embeddings kept beside a frozen encoder (`name`: its fingerprint) for the store as it is now."""
-    if not task.frozen:
+    if not task.frozen or task.reads == "window":
         return None
     path = encoder_run / "embeddings" / f"{name}-{history.store.fingerprint()}-{history.window.role}"
     return EmbeddingCache(path, task.encoder, history, priors)
@@ -272,10 +298,54 @@ def load_task(path: Path) -> Fitted:
     facts = whole.pop("facts")
     whole.pop("job")
     config = FinetuneConfig.model_validate(whole)
-    encoder, name, cutoff = load_encoder(Path(facts["encoder_run"]))
+    encoder, name, cutoff = _encoder_of(config, Path(facts["encoder_run"]))
     if name != facts["encoder"]:
         raise FullcountError(f"{path}: fitted on encoder {facts['encoder']}, but {facts['encoder_run']} holds {name}")
     task = build_task(config, encoder)
     tensors, _ = run.load(run.weights)
     task.load_state_dict(tensors, strict=False)
     return Fitted(task.eval(), config, max(config.before, cutoff), Path(facts["encoder_run"]), name)
+
+
+class Together:
+    """Tasks fitted behind their own prefixes, answered by one pass of the frozen encoder that they share.
+
+    Args:
+        tasks: name -> task. All on one encoder.
+    """
+
+    def __init__(self, tasks: dict[str, PerformanceTask]) -> None:
+        self.tasks = tasks
+        self.encoder = next(iter(tasks.values())).encoder
+        prefixes = [t.encoder.prefix for t in tasks.values() if t.encoder.prefix is not None]
+        self.encoder.prefix = Prefix.joined(prefixes)
+
+    @torch.no_grad()
+    def expected(self, batch: SampleBatch) -> dict[str, Tensor]:
+        """`PerformanceTask.expected` of every task. Every sequence is read once a task, all in one batch."""
+        assert batch.read is not None, "representations that are ready have been read without a prefix"
+        sequences, count = batch.read.sequences, len(self.tasks)
+        rows = len(sequences.kind)
+        vectors = mean_of_events(self.encoder, sequences.asked(count))
+        return {
+            name: task.expected(SampleBatch(batch.targets, task.pooled(own, batch)))
+            for (name, task), own in zip(self.tasks.items(), vectors.split(rows), strict=True)
+        }
+
+
+def load_together(runs: dict[str, Path]) -> Together:
+    """The fitted tasks of several runs of prefix tuning, to be asked at once.
+
+    Raises:
+        FullcountError: a run was not fitted behind a prefix, or on another encoder than the first one.
+    """
+    fitted = {name: load_task(run) for name, run in runs.items()}
+    first = next(iter(fitted.values()))
+    for name, one in fitted.items():
+        if one.task.encoder.prefix is None:
+            raise FullcountError(f"{runs[name]}: not fitted behind a prefix; use adaptation = prefix")
+        if one.encoder != first.encoder:
+            raise FullcountError(f"{runs[name]}: fitted on another encoder than {next(iter(runs.values()))}")
+        if one.task.encoder.prefix.shape != first.task.encoder.prefix.shape:
+            raise FullcountError(f"{runs[name]}: its prefix has another shape than that of the first run")
+    return Together({name: one.task for name, one in fitted.items()})
