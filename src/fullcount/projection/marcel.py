@@ -49,12 +49,7 @@ class Marcel:
         """Projection of `target_season(as_of)` from the three seasons before it."""
         season = target_season(as_of)
         known = league.before(as_of)
-        who = known.players.select(
-            "player",
-            pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True).alias("Name"),
-            # a player whose birth date no register knows is neither young nor old: 29
-            (season - pl.col("birth_date").dt.year()).alias("age"),
-        )
+        who = people(known.players, season)
         batting = known.batting_seasons.filter(pl.col("league") == known.name, pl.col("PA") > 0).with_columns(
             (pl.col("H") - pl.col("2B") - pl.col("3B") - pl.col("HR")).alias("1B")
         )
@@ -69,7 +64,7 @@ class Marcel:
             batting.filter(~pl.col("is_pitcher").fill_null(False)),
             season, "PA", HITTER_WEIGHTS, HITTER_PRIOR, list(HITTER_AGEING),
         )  # fmt: skip
-        table = _age(regressed.join(who, on="player", how="left"), HITTER_AGEING).with_columns(
+        table = aged(regressed.join(who, on="player", how="left"), HITTER_AGEING).with_columns(
             PA=0.5 * pl.col("n1") + 0.1 * pl.col("n2") + 200
         )
         table = _rebaseline(table, "PA", list(HITTER_AGEING), self.rebaseline)
@@ -83,7 +78,7 @@ class Marcel:
     def _pitchers(self, pitching: pl.DataFrame, who: pl.DataFrame, season: int) -> pl.DataFrame:
         # what a source does not know (holds, say) is null in every row and stays null
         regressed = _regress(pitching, pitching, season, "outs", PITCHER_WEIGHTS, PITCHER_PRIOR, list(PITCHER_AGEING))
-        table = _age(regressed.join(who, on="player", how="left"), PITCHER_AGEING).with_columns(
+        table = aged(regressed.join(who, on="player", how="left"), PITCHER_AGEING).with_columns(
             outs=0.5 * pl.col("n1") + 0.1 * pl.col("n2") + 75 + 105 * pl.col("starts") / pl.col("games")
         )
         table = _rebaseline(table, "outs", list(PITCHER_AGEING), self.rebaseline)
@@ -92,6 +87,15 @@ class Marcel:
             pl.sum_horizontal("outs", "H", "BB", "HBP", "other").alias("TBF"),
             *(c for c in PITCHER_AGEING if c != "other"), "reliability",
         ).sort("player")  # fmt: skip
+
+
+def people(players: pl.DataFrame, season: int) -> pl.DataFrame:
+    """`player`, `Name` and `age` (the season less the year of birth; null where no register knows it)."""
+    return players.select(
+        "player",
+        pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True).alias("Name"),
+        (season - pl.col("birth_date").dt.year()).alias("age"),
+    )
 
 
 def _regress(
@@ -160,8 +164,11 @@ def _known(frame: pl.DataFrame, column: str) -> bool:
     return frame[column].null_count() < frame.height or frame.is_empty()
 
 
-def _age(table: pl.DataFrame, ageing: dict[str, int]) -> pl.DataFrame:
-    """Rates times Tango's age factor: +0.6 % a year under 29; over 29 divided by 1 + 0.3 % a year."""
+def aged(table: pl.DataFrame, ageing: dict[str, int]) -> pl.DataFrame:
+    """Rates times Tango's age factor: +0.6 % a year under 29; over 29 divided by 1 + 0.3 % a year.
+
+    `table` has the columns of `people`; a player whose age nobody knows is neither young nor old: 29.
+    """
     away = pl.col("age").fill_null(29) - 29
     factor = pl.when(away < 0).then(1 - 0.006 * away).otherwise(1 / (1 + 0.003 * away))
     moves = {c: factor if sign > 0 else 1 / factor for c, sign in ageing.items() if sign and c in table.columns}

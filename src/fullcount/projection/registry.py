@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fullcount.errors import FullcountError
 from fullcount.projection.contextual import Contextual
+from fullcount.projection.equivalencies import Equivalencies
 from fullcount.projection.external import External
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.system import System
@@ -15,14 +16,17 @@ from fullcount.store import Store
 def make_system(spec: str, store: Store) -> System:
     """A system from its spelling.
 
-    `marcel`; `NAME=BATTER_RUN,PITCHER_RUN` with folders of fitted runs (either may be empty) is the contextual model;
-    `NAME=FOLDER` with a folder of projection CSVs is an external system.
+    `marcel`; `mle`, Marcel with minor-league equivalencies for whom he does not project; `NAME=BATTER_RUN,PITCHER_RUN`
+    with folders of fitted runs (either may be empty) is the contextual model; `NAME=FOLDER` with a folder of projection
+    CSVs is an external system.
     """
     name, equals, value = spec.partition("=")
     if not equals:
         if name == "marcel":
             return Marcel()
-        raise FullcountError(f"no system {spec!r}: write marcel, NAME=BATTER_RUN,PITCHER_RUN or NAME=FOLDER")
+        if name == "mle":
+            return Equivalencies()
+        raise FullcountError(f"no system {spec!r}: write marcel, mle, NAME=BATTER_RUN,PITCHER_RUN or NAME=FOLDER")
     if "," in value:
         batter, _, pitcher = value.partition(",")
         return Contextual(store, Path(batter) if batter else None, Path(pitcher) if pitcher else None, name=name)
