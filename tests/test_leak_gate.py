@@ -193,6 +193,7 @@ def games(draw: st.DrawFn) -> tuple[Batch, torch.Tensor, list[tuple[int, int, in
         present=numbers.bool(),
         game=torch.zeros((1, len(kind)), dtype=torch.int16),
         position=torch.zeros((1, len(kind)), dtype=torch.int16),
+        ago=torch.zeros((1, len(kind)), dtype=torch.int32),
         role=torch.zeros(1, dtype=torch.int64),
         player=torch.zeros(1, dtype=torch.int64),
         day=torch.zeros(1, dtype=torch.int64),

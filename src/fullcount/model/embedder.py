@@ -9,6 +9,8 @@ from fullcount.batches import EVENT, SLOT, Batch
 from fullcount.fields import CATEGORICAL, FIELDS, NUMERIC, PITCH_TYPES, Role
 from fullcount.priors import Priors
 
+_LEAGUE = [f.name for f in CATEGORICAL].index("league")
+
 
 class EventEmbedder(nn.Module):
     """[B, S] tokens of a batch -> [B, S, d_model].
@@ -22,6 +24,7 @@ class EventEmbedder(nn.Module):
         ahead: each token also reads the situation (and matchup) of the event that follows it, which is known before
             that event happens. For encoders that look back only and are asked what comes next.
         repertoire: with `ahead`, and the pitcher's own mix of types at such a moment.
+        league: off: the league of every event is missing.
     """
 
     offsets: Tensor
@@ -36,6 +39,7 @@ class EventEmbedder(nn.Module):
         matchup: bool = False,
         ahead: bool = False,
         repertoire: bool = False,
+        league: bool = True,
     ) -> None:
         super().__init__()
         widths = torch.tensor([f.capacity + 1 for f in CATEGORICAL])  # the last id of each field: hidden
@@ -54,6 +58,7 @@ class EventEmbedder(nn.Module):
         self.repertoire = nn.Linear(len(PITCH_TYPES), d_model) if repertoire else None
         self.situation = sum(f.role is Role.SITUATION for f in CATEGORICAL)  # they come first
         self.whose_turn = where["stand"]
+        self.league = league
         count = int(widths[: self.situation].sum())
         self.ahead = nn.EmbeddingBag(count, d_model, mode="sum") if ahead else None
         tables = [self.table.weight, self.kind.weight, self.role.weight]
@@ -69,6 +74,8 @@ class EventEmbedder(nn.Module):
             ids = torch.where(hidden[..., self.categorical_fields], self.hidden_ids, ids)
             present = present & ~hidden[..., self.numeric_fields]
             numeric = numeric * present
+        if not self.league:
+            ids[..., _LEAGUE] = self.offsets[_LEAGUE]
         is_event = (batch.kind == EVENT).reshape(-1)
         # Only real events are looked up: padding, separators and slots carry no fields.
         x = self.kind(batch.kind.long()).reshape(size * width, -1)

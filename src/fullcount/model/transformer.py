@@ -22,6 +22,9 @@ from fullcount.model.prefix import Prefix, behind
 _EVENT = [f.name for f in CATEGORICAL].index("event")
 _NO_EVENT = EVENTS.index("none") + 1
 
+#: How the pitches of a plate appearance become one vector.
+Pooling = Literal["last", "mean", "attention"]
+
 #: Adds new keys and values to those of earlier tokens (`Cache.add`).
 Remember = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor | None]]
 
@@ -36,13 +39,17 @@ class EncoderConfig(BaseModel):
     heads: int = Field(4, gt=0)
     feedforward: int = Field(512, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
-    positions: Literal["rotary", "sinusoidal"] = "rotary"
+    positions: Literal["rotary", "sinusoidal", "as_of"] = "rotary"  # as_of: rotary, days in place of games ago
     context: Context = "window"
     event_attention: bool = False  # event-weighted attention: a learned bias on plate-appearance endings, per head
     use_prior: bool = True  # the player's shrunken rates, age and reliability enter his slot
     matchup: bool = False  # every event carries what was known of its batter and pitcher (`batches.Morning`)
     repertoire: bool = False  # causal only: every token reads the mix of types that the coming pitch's pitcher throws
     causal: bool = False  # no token sees a later one; each reads the situation of the event that follows it
+    use_league: bool = True  # off: no event says in which league it happened
+    architecture: Literal["flat", "hierarchical"] = "flat"  # hierarchical: `layers` over plate appearances, and below
+    pitch_layers: int = Field(1, gt=0)  # ... so many over the pitches of each (hierarchical only)
+    pooling: Pooling = "mean"  # of pitches to a plate appearance (hierarchical only)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -62,6 +69,9 @@ class EncoderConfig(BaseModel):
         if self.causal and self.use_prior:
             # As of the window's last game it counts what happened in the earlier ones, which are to be predicted.
             raise ValueError("causal: the slot's prior knows the window's own games; set use_prior = false")
+        for name in ("pitch_layers", "pooling"):
+            if self.architecture == "flat" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: is of architecture = hierarchical; a flat encoder has one level")
         if self.d_model % (4 * self.heads):
             raise ValueError("d_model must be a multiple of 4 * heads (two rotary axes)")
         return self
@@ -165,6 +175,15 @@ class Block(nn.Module):
         return self.down(F.gelu(self.up(x), approximate="tanh"))  # type: ignore[no-any-return]
 
 
+def stacked(config: EncoderConfig, layers: int) -> nn.ModuleList:
+    """Blocks whose branches add little at first (Radford et al. 2019)."""
+    blocks = nn.ModuleList(Block(config) for _ in range(layers))
+    for name, weight in blocks.named_parameters():
+        if name.endswith(("attention.out.weight", "down.weight")):
+            nn.init.normal_(weight, std=0.02 / (2 * config.layers) ** 0.5)
+    return blocks
+
+
 class GamestateTransformer(nn.Module):
     """Contextual event embeddings: [B, S] tokens -> [B, S, d_model]. Token 0 is the player's slot."""
 
@@ -172,19 +191,26 @@ class GamestateTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.embedder = EventEmbedder(
-            config.d_model, config.use_prior, config.matchup, ahead=config.causal, repertoire=config.repertoire
+            config.d_model,
+            config.use_prior,
+            config.matchup,
+            ahead=config.causal,
+            repertoire=config.repertoire,
+            league=config.use_league,
         )
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = stacked(config, config.layers)
         self.norm = nn.LayerNorm(config.d_model)
         self.prefix: Prefix | None = None  # what fitting puts before every sequence
-        for name, weight in self.named_parameters():
-            if name.endswith(("attention.out.weight", "down.weight")):
-                nn.init.normal_(weight, std=0.02 / (2 * config.layers) ** 0.5)
 
     @property
     def layers(self) -> list[Block]:
         """All blocks, from the bottom to the top."""
         return cast(list[Block], list(self.blocks))
+
+    @property
+    def outlet(self) -> list[nn.Module]:
+        """What lies above the top layer."""
+        return [self.norm]
 
     def forward(self, batch: Batch, hidden: Tensor | None = None) -> Tensor:
         """Encode a batch.
@@ -252,10 +278,11 @@ class GamestateTransformer(nn.Module):
         """Embedded tokens, rotary angles, and which tokens end a plate appearance."""
         x = self.embedder(batch, hidden)
         angles = None
-        if self.config.positions == "rotary":
-            angles = rotary_angles(batch, self.config.d_model // self.config.heads)
-        else:
+        if self.config.positions == "sinusoidal":
             x = x + sinusoidal(batch, self.config.d_model).to(x.dtype)
+        else:
+            width = self.config.d_model // self.config.heads
+            angles = rotary_angles(batch, width, as_of=self.config.positions == "as_of")
         # A hidden event may not be told apart by the attention paid to it.
         event = batch.categorical[..., _EVENT]
         flags = (event > 0) & (event != _NO_EVENT)

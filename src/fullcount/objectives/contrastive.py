@@ -57,6 +57,8 @@ class Contrastive(Objective):
     similarity of rates in place of that of embeddings).
     """
 
+    whole_step = "contrastive: negatives are windows of the whole step, which has to be passed at once"
+
     def __init__(self, encoder: GamestateTransformer, config: ContrastiveConfig | None = None) -> None:
         super().__init__()
         self.encoder, self.config = encoder, config or ContrastiveConfig()
@@ -140,7 +142,7 @@ def views(batch: Batch, split: Split = "halves", hide_static: bool = True) -> Ba
         taken = values[rows.unsqueeze(1), order]
         return taken.masked_fill(padding.view(*padding.shape, *[1] * (taken.ndim - 2)), 0)
 
-    of_token = ("kind", "categorical", "numeric", "present", "game", "position", "matchup", "repertoire")
+    of_token = ("kind", "categorical", "numeric", "present", "game", "position", "ago", "matchup", "repertoire")
     batch = replace(batch, game=game.to(batch.game.dtype))
     said = {f.name: getattr(batch, f.name) for f in fields(batch)}
     tensors = {n: v for n, v in said.items() if isinstance(v, Tensor)}
@@ -148,6 +150,10 @@ def views(batch: Batch, split: Split = "halves", hide_static: bool = True) -> Ba
         tensors["repertoire"] = torch.zeros_like(batch.repertoire)
     tensors = {n: packed(v) if n in of_token else v[rows] for n, v in tensors.items()}
     tensors["prior"] = torch.zeros_like(tensors["prior"])
+    # Each view is as of its own newest game: days to the other half's would say which half it is.
+    played, ago = tensors["kind"] >= SEPARATOR, tensors["ago"]
+    newest = ago.masked_fill(~played, torch.iinfo(ago.dtype).max).amin(dim=1, keepdim=True)
+    tensors["ago"] = torch.where(played, ago - newest, 0)
     pitches = (tensors["role"] == 1).view(-1, 1)
     if hide_static:
         for name in ("park", "league"):

@@ -28,6 +28,7 @@ from fullcount.batches import EVENT, Batch, mix
 from fullcount.errors import FullcountError
 from fullcount.fields import BY_NAME, CATEGORICAL, DELTAS, EVENTS, FIELDS, NUMERIC, Role
 from fullcount.fields import Field as EventField
+from fullcount.model.encoders import build_encoder
 from fullcount.model.heads import FieldChain, Legal
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
 from fullcount.objectives.base import (
@@ -195,7 +196,7 @@ class PitchGenerator(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.encoder = GamestateTransformer(config)
+        self.encoder = build_encoder(config)
         self.there = nn.Linear(1 + len(NUMERIC), config.d_model, bias=False)
         self.chain = FieldChain(config.d_model)
 

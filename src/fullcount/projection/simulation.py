@@ -326,6 +326,10 @@ class Simulator:
         games: int = 0,
         pitch_types: bool | None = None,
     ) -> None:
+        if model.encoder.config.architecture != "flat":
+            raise FullcountError(
+                "simulation: a hierarchical encoder reads whole plate appearances; it needs encoder.architecture = flat"
+            )
         if model.encoder.config.context != "window" or model.encoder.config.repertoire:
             raise FullcountError('simulation: the encoder must have context = "window" and repertoire = false')
         self.model, self.store, self.rows = model.eval(), store, rows
@@ -387,7 +391,8 @@ class Simulator:
         cache = Cache(len(self.model.encoder.blocks), len(players), dtype, self.device)
         first, stop = self.history.before(players, days)
         inputs = self.model.encoder.config.inputs
-        batch = collate(self.history, first if self.past else stop, stop, self.priors, **inputs).to(self.device)
+        first = first if self.past else stop
+        batch = collate(self.history, first, stop, self.priors, **inputs, as_of=days).to(self.device)
         batch = replace(batch, game=batch.game + (batch.kind != SLOT))  # the newest game is yet to come
         self.model.encoder.extend(batch, cache, batch.kind.shape[1])
         return cache
@@ -517,6 +522,7 @@ class _Rollout:
             present=torch.zeros(n, 2, len(NUMERIC), dtype=torch.bool, device=device),
             game=torch.zeros(n, 2, dtype=torch.long, device=device),
             position=torch.stack([position, position + 1], dim=1),
+            ago=torch.zeros(n, 2, dtype=torch.long, device=device),
             role=torch.ones(n, dtype=torch.long, device=device),
             player=pitcher,
             day=torch.zeros_like(pitcher),

@@ -17,6 +17,7 @@ from fullcount.adaptation.samples import samples
 from fullcount.batches import Sampler
 from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
+from fullcount.model.encoders import build_encoder
 from fullcount.model.prefix import Prefix
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer, mean_of_events
 from fullcount.objectives.base import Data, Losses, Objective
@@ -31,7 +32,7 @@ from fullcount.windows import History
 def build_pretraining(config: PretrainConfig, store: Store) -> tuple[Objective, Sampler, Sampler]:
     """The objective of a configuration on a new encoder, and the samplers of its training and validation batches."""
     torch.manual_seed(config.train.seed)
-    encoder = GamestateTransformer(config.encoder)
+    encoder = build_encoder(config.encoder)
     priors = Priors(store) if config.encoder.reads_priors else None
     windows = tuple(config.window(role) for role in config.roles)
     played = store.games.filter(pl.col("date") < config.before)["date"].max()
@@ -120,7 +121,7 @@ def _begin_with(task: Objective, init: Path, config: PretrainConfig) -> str:
     state = task.state_dict()
     if unexpected := sorted(known.keys() - state.keys()):
         raise FullcountError(f"{init}: holds {unexpected[0]}, which this configuration has not")
-    if missing := [n for n in state if n.startswith("encoder.blocks.") and n not in known]:
+    if missing := [n for n in state if n.startswith(("encoder.blocks.", "encoder.pitches.")) and n not in known]:
         raise FullcountError(f"{init}: has no {missing[0]}, so it is of another encoder than this configuration")
     if other := [n for n, t in known.items() if t.shape != state[n].shape]:
         now, was = (tuple(t.shape) for t in (state[other[0]], known[other[0]]))
@@ -158,7 +159,7 @@ def load_encoder(path: Path, scratch: int | None = None) -> tuple[GamestateTrans
     cutoff = date.fromisoformat(config["facts"]["cutoff"])
     if scratch is not None:
         torch.manual_seed(scratch)
-    encoder = GamestateTransformer(EncoderConfig(**config["encoder"]))
+    encoder = build_encoder(EncoderConfig(**config["encoder"]))
     if scratch is None:
         tensors, _ = run.load(run.weights)
         mine = {n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
