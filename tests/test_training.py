@@ -26,6 +26,7 @@ from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
 from fullcount.objectives.base import Losses
 from fullcount.store import Store
+from fullcount.training.devices import processes
 from fullcount.training.jobs import build_pretraining, finetune, load_encoder, load_task, pretrain
 from fullcount.training.loop import TrainConfig, fit, learning_rate_factor
 from fullcount.training.run import Run, fingerprint
@@ -107,14 +108,26 @@ def toy(path: Path, steps: int = 12, module: nn.Module | None = None, validate: 
     return fit(module or Line(), points, TrainConfig(**given), run, validate, progress=False)
 
 
-class Thawing(Line):
-    """A deeper line whose first layer is frozen until step 6."""
-
-    unfreezes = True
+class Deep(Line):
+    """A deeper line."""
 
     def __init__(self, break_at: int | None = None) -> None:
         super().__init__(break_at)
         self.out = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
+
+
+class Noisy(Deep):
+    """What it reads is blurred while it trains."""
+
+    def forward(self, batch: Points) -> Losses:
+        noise = torch.randn_like(batch.x) if self.training else 0.0
+        return super().forward(Points(batch.x + noise, batch.y))
+
+
+class Thawing(Deep):
+    """Its first layer is frozen until step 6."""
+
+    unfreezes = True
 
     def at_step(self, step: int) -> None:
         self.out[0].requires_grad_(step >= 6)
@@ -131,15 +144,15 @@ torch.set_num_threads(1)
 from test_training import configuration
 from fullcount.store import Store
 from fullcount.training.jobs import pretrain
-pretrain(configuration(), Store.open({store!r}), Path({out!r}), progress=False)
+pretrain(configuration(**{train!r}), Store.open({store!r}), Path({out!r}), progress=False)
 """
 
 _TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
-def start(store: Path, out: Path, launcher: tuple[str, ...] = (sys.executable,)) -> subprocess.Popen[str]:
+def start(store: Path, out: Path, launcher: tuple[str, ...] = (sys.executable,), **train: Any) -> subprocess.Popen[str]:
     script = out.with_suffix(".py")
-    script.write_text(_PRETRAIN.format(tests=str(Path(__file__).parent), store=str(store), out=str(out)))
+    script.write_text(_PRETRAIN.format(tests=str(Path(__file__).parent), store=str(store), out=str(out), train=train))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     return subprocess.Popen([*launcher, str(script)], env=environment, stderr=pipe, text=True, start_new_session=True)
@@ -217,36 +230,149 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_training import {module}, toy
-toy(Path({out!r}), module={module}())
+toy(Path({out!r}), module={module}(**{options!r}), **{train!r})
 """
 
 
+def toy_of_two(out: Path, module: type[Line] = Line, options: dict[str, Any] | None = None, **train: Any) -> str:
+    """The toy in two processes; returns what they said on their way to an error."""
+    script = out.with_suffix(".py")
+    given = {"module": module.__name__, "options": options or {}, "train": train}
+    script.write_text(_TOY.format(tests=str(Path(__file__).parent), out=str(out), **given))
+    done = subprocess.run([*_TORCHRUN, str(script)], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+    return done.stderr.decode() if done.returncode else ""
+
+
+def alike(one: Path, two: Path, within: float = 1e-6) -> bool:
+    """The same weights and log up to the order of sums, and up to the strategy's names."""
+    a, b = weights(one), weights(two)
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(b[name], a[name], atol=within, rtol=within)
+    for x, y in zip(Run(one).records(), Run(two).records(), strict=True):
+        assert x.keys() == y.keys()
+        for name in x.keys() - {"seconds"}:
+            assert x[name] == pytest.approx(y[name], abs=2e-4), (x["step"], name)
+    return True
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("module", [Line, Thawing])
-def test_two_processes_on_shares_are_one_process_on_the_whole(tmp_path, module):
+@pytest.mark.parametrize(
+    ("module", "train"), [(Line, {}), (Thawing, {}), (Deep, {"strategy": "fsdp"}), (Line, {"strategy": "ddp"})]
+)
+def test_two_processes_on_shares_are_one_process_on_the_whole(tmp_path, module, train):
     """Every loss is divided by the number of its targets in all processes, however they are spread."""
     toy(tmp_path / "one", module=module())
-    script = tmp_path / "toy.py"
-    given = {"tests": str(Path(__file__).parent), "out": str(tmp_path / "two"), "module": module.__name__}
-    script.write_text(_TOY.format(**given))
-    done = subprocess.run([*_TORCHRUN, str(script)], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], atol=1e-5, rtol=1e-5)
-    for a, b in zip(Run(tmp_path / "one").records(), Run(tmp_path / "two").records(), strict=True):
-        assert (a["step"], a["tokens"]) == (b["step"], b["tokens"])
-        for name in ("squared", "high", "norm"):
-            assert a[name] == pytest.approx(b[name], abs=2e-4)
+    assert not toy_of_two(tmp_path / "two", module, **train)
+    assert alike(tmp_path / "one", tmp_path / "two", 1e-5)
 
 
-def test_the_number_of_processes_may_not_change_on_the_way(tmp_path):
-    """Batches are drawn for a number of processes: with another one the same command would be another run."""
+# ------------------------------------------------------------------------------------------------------- accumulation
+
+
+def test_batches_in_turn_are_batches_side_by_side(tmp_path):
+    toy(tmp_path / "one")
+    toy(tmp_path / "two", accumulate=2)
+    assert alike(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    """Two processes are one that accumulates two, its random numbers too; in between, any strategy may go on."""
+    assert not toy_of_two(tmp_path / "side", Noisy)
+    toy(tmp_path / "turn", module=Noisy(), accumulate=2)
+    assert alike(tmp_path / "side", tmp_path / "turn")
+    mixed = Run(tmp_path / "mixed")
+    assert "not finite" in toy_of_two(mixed.path, Noisy, {"break_at": 6}, strategy="fsdp")
+    assert mixed.load(mixed.checkpoint)[1]["step"] == 4
+    with pytest.raises(FullcountError, match=r"step 8: .*not finite"):
+        toy(mixed.path, module=Noisy(break_at=15), accumulate=2)
+    assert mixed.load(mixed.checkpoint)[1]["step"] == 8
+    assert not toy_of_two(mixed.path, Noisy, strategy="fsdp")
+    for name, tensor in weights(tmp_path / "side").items():
+        torch.testing.assert_close(weights(mixed.path)[name], tensor, atol=1e-6, rtol=1e-6)
+
+
+def test_an_accumulating_run_resumes_with_the_same_bits(tmp_path):
+    with pytest.raises(FullcountError, match="not finite"):
+        toy(tmp_path / "broken", module=Line(break_at=20), accumulate=2)  # three passes a step
+    assert Run(tmp_path / "broken").load(Run(tmp_path / "broken").checkpoint)[1]["step"] == 4
+    toy(tmp_path / "broken", accumulate=2)
+    toy(tmp_path / "whole", accumulate=2)
+    assert identical(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_pretraining_side_by_side_and_in_turn(sim_store, tmp_path, strategy):
+    process = start(sim_store.root, tmp_path / "side", _TORCHRUN, strategy=strategy, steps=6)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    pretrain(configuration(accumulate=2, steps=6), sim_store, tmp_path / "turn", progress=False)
+    assert alike(tmp_path / "turn", tmp_path / "side", 1e-5)
+    moments = [Run(tmp_path / n).load(Run(tmp_path / n).checkpoint)[0] for n in ("turn", "side")]
+    assert {n: t.shape for n, t in moments[0].items()} == {n: t.shape for n, t in moments[1].items()}
+
+
+def test_what_needs_the_whole_step_is_not_accumulated(sim_store, tmp_path):
+    for objective, sentence in (
+        ({"kind": "contrastive"}, "accumulate = 2: contrastive: negatives"),
+        ({"kind": "electra", "two_phase": 3}, "accumulate = 2: electra: two_phase"),
+    ):
+        config = changed(configuration(accumulate=2), objectives=(objective,))
+        with pytest.raises(FullcountError, match=sentence):
+            pretrain(config, sim_store, tmp_path / objective["kind"], progress=False)
+
+
+# ----------------------------------------------------------------------------------------------- where a run trains
+
+
+@pytest.mark.parametrize(
+    ("started", "expected"),
+    [
+        ({}, (3, 1)),
+        ({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2", "WORLD_SIZE": "8"}, (4, 2)),
+        ({"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2", "SLURM_STEP_ID": "0"}, (4, 2)),
+        ({"SLURM_NTASKS": "1", "SLURM_NNODES": "1"}, (3, 1)),
+        ({"SLURM_NTASKS": "8", "SLURM_JOB_NAME": "interactive"}, (3, 1)),
+        # torchrun inside a SLURM job: its word counts
+        (
+            {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "8", "GROUP_WORLD_SIZE": "2", "SLURM_NTASKS": "2"},
+            (8, 2),
+        ),
+    ],
+)
+def test_processes_are_counted_as_they_were_started(started, expected):
+    assert processes(started, devices=3) == expected
+
+
+@pytest.mark.parametrize(
+    ("started", "sentence"),
+    [
+        ({"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4"}, "put srun before"),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0"}, "--ntasks-per-node"),
+    ],
+)
+def test_slurm_is_told_what_is_missing(started, sentence):
+    with pytest.raises(FullcountError, match=sentence):
+        processes(started, devices=1)
+
+
+def test_what_fsdp_cannot_train_is_refused(sim_store, tmp_path):
+    with pytest.raises(FullcountError, match="may not change"):
+        toy(tmp_path / "thawing", module=Thawing(), strategy="fsdp")
+    options = {"objectives": "masked_gamestate+inning", "weighting": "uncertainty"}
+    with pytest.raises(FullcountError, match="log_variances"):
+        pretrain(changed(configuration(strategy="fsdp"), **options), sim_store, tmp_path / "learned", progress=False)
+
+
+def test_the_number_of_batches_in_a_step_may_not_change_on_the_way(tmp_path):
+    """Batches are drawn for their number: with another one the same command would be another run."""
     toy(tmp_path, steps=12)
     run = Run(tmp_path)
     tensors, meta = run.load(run.checkpoint)
     run.save(run.checkpoint, tensors, meta | {"world": 2})
-    with pytest.raises(FullcountError, match="2 processes"):
+    with pytest.raises(FullcountError, match=r"2 batches a step .*, now 1"):
         toy(tmp_path, steps=12)
 
 

@@ -64,9 +64,16 @@ class Objective(nn.Module):
     #: Whether `at_step` changes which parameters train.
     unfreezes = False
 
+    #: Why the batches of a step may not be passed in turn (`train.accumulate`); None: it is the same as side by side.
+    whole_step: str | None = None
+
     def forward(self, batch: Batch) -> Losses:
         """Losses of one batch."""
         raise NotImplementedError
+
+    def saved_state(self) -> dict[str, Tensor]:
+        """What of it a run keeps."""
+        return self.state_dict()
 
     def at_step(self, step: int) -> None:
         """Called before each training step: what changes with time is set here, as a function of the step."""

@@ -116,6 +116,8 @@ class ReplacedEvent(Objective):
             raise FullcountError(f"electra: the {generator} generator learns nothing; set two_phase = 0")
         self.encoder, self.source, self.rate = encoder, generator, rate
         self.detection_weight, self.two_phase = detection_weight, two_phase
+        if two_phase:
+            self.whole_step = "electra: two_phase counts every pass as a step; set two_phase = 0"
         self.detect = nn.Linear(encoder.config.d_model, 1)
         self.generator = PitchGenerator(_narrower(encoder.config, generator_width)) if generator == "learned" else None
         self.uniform = uniform_chain() if generator == "uniform" else None

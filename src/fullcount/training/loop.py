@@ -1,13 +1,13 @@
 """One training loop for pre-training and fitting, on one device or many.
 
-Everything random is a function of (seed, step, rank), so a run's state is its weights, the optimiser's moments, the
-step and the early-stopping record: stopped anywhere and resumed, it goes on bit for bit.
+Everything random is a function of (seed, step, place), so a run's state is its weights, the optimiser's moments, the
+step and the early-stopping record: stopped anywhere and resumed, it goes on bit for bit. A step has as many batches as
+processes x accumulate, each with its place, whoever passes them.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -15,22 +15,19 @@ from contextlib import contextmanager
 from math import cos, isfinite, pi
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.precision.amp import MixedPrecision
-from lightning_fabric.plugins.precision.precision import Precision
-from lightning_fabric.strategies.ddp import DDPStrategy
-from lightning_fabric.strategies.strategy import Strategy
 from pydantic import BaseModel, ConfigDict, Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from fullcount.batches import mix
 from fullcount.errors import FullcountError
-from fullcount.model.precision import native_bfloat16
+from fullcount.model.transformer import Block
 from fullcount.objectives.base import Losses
+from fullcount.training.devices import PrecisionName, StrategyName, launch, spread, whole
 from fullcount.training.run import Run
 
 
@@ -46,8 +43,11 @@ class TrainConfig(BaseModel):
     final_lr: float = Field(0.1, ge=0, le=1)  # the cosine ends at this share of lr
     clip: float = Field(1.0, gt=0)  # gradient norm
     seed: int = 0
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    devices: int = Field(1, gt=0)
+    precision: PrecisionName = "auto"
+    devices: int = Field(1, gt=0)  # processes to start; torchrun and srun start them themselves
+    strategy: StrategyName = "auto"
+    accumulate: int = Field(1, gt=0)  # batches a process passes in turn before a step; what counts is their number
+    compile: bool = False  # torch.compile of the encoder's blocks
     monitor: str | None = None
     patience: int = Field(5, gt=0)  # validations without improvement
     validate_every: int = Field(200, gt=0)
@@ -63,16 +63,8 @@ class Trainable(Protocol):
     def to(self, device: torch.device) -> Any: ...
 
 
-BatchSource = Callable[[int, int, int], Trainable]  # (step, rank, world) -> batch
+BatchSource = Callable[[int, int, int], Trainable]  # (step, place, places) -> batch
 Validation = Callable[[nn.Module], dict[str, float]]
-
-
-def precision_for(config: TrainConfig) -> str:
-    """The configured precision; "auto" takes bfloat16 where the processor multiplies it natively."""
-    if config.precision != "auto":
-        return config.precision
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return "bf16-mixed" if native_bfloat16(device) else "32-true"
 
 
 def parameter_groups(module: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
@@ -123,25 +115,22 @@ def fit(
         FullcountError: the loss is not finite (nothing of that step is kept), or the run is for other weights.
         KeyboardInterrupt: after the state has been saved.
     """
-    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    strategy: Strategy | str = "auto"
-    if config.devices > 1 or _under_torchrun():
-        strategy = DDPStrategy(find_unused_parameters=getattr(module, "unfreezes", False))
-    fabric = Fabric(
-        accelerator=accelerator,
-        # Fabric cannot count processes on a CPU: torchrun says how many it started.
-        devices=int(os.environ["LOCAL_WORLD_SIZE"]) if _under_torchrun() else config.devices,
-        num_nodes=int(os.environ["GROUP_WORLD_SIZE"]) if _under_torchrun() else 1,
-        strategy=strategy,
-        plugins=_precision(config, accelerator),
-    )
-    fabric.launch()
+    if config.accumulate > 1:
+        for part in module.modules():
+            if reason := getattr(part, "whole_step", None):
+                raise FullcountError(f"accumulate = {config.accumulate}: {reason}")
+    if config.compile:
+        for part in module.modules():
+            if isinstance(part, Block):
+                part.compile(dynamic=True)  # in place, so that names of weights stay
+    fabric = launch(module, config.strategy, config.devices, config.precision)
+    wrapped = fabric.setup_module(module)
     optimizer = torch.optim.AdamW(parameter_groups(module, config), betas=(0.9, 0.98), eps=1e-8)
     for group in optimizer.param_groups:
         group["base_lr"] = group["lr"]
-    wrapped, wrapped_optimizer = fabric.setup(module, optimizer)
+    stepping = cast(torch.optim.Optimizer, fabric.setup_optimizers(optimizer))
     state = _State(module, optimizer, run)
-    state.restore(fabric.world_size)
+    state.restore(fabric.world_size * config.accumulate)
     at_step = getattr(module, "at_step", None)
     started, seconds_before = time.perf_counter(), state.meta["seconds"]
     board = _tensorboard(run.path) if fabric.is_global_zero else None
@@ -156,36 +145,27 @@ def fit(
             wrapped.train()
             if at_step is not None:
                 at_step(step)
-            torch.manual_seed(mix(config.seed, step, fabric.global_rank))
-            batch = batches(step, fabric.global_rank, fabric.world_size).to(fabric.device)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * learning_rate_factor(step, config)
-            losses: Losses = wrapped(batch)
-            counts = {n: _sum(fabric, c.float()) for n, c in losses.counts.items()}
-            # Processes average their gradients; each loss must be divided by the number of targets of all of them.
-            total = torch.stack(
-                [losses.weights[n] * s * fabric.world_size / counts[n].clamp(min=1) for n, s in losses.sums.items()]
-            ).sum()
-            fabric.backward(total)
-            norm = torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip)
-            if not isfinite(float(total.detach())) or not isfinite(float(norm)):
+            losses, total, tokens = _backward(fabric, wrapped, batches, step, config)
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(module.parameters(), config.clip)))
+            if not isfinite(total) or not isfinite(norm):
                 where = ", ".join(f"{n} {v:.3g}" for n, v in losses.means().items())
                 raise FullcountError(f"step {step}: the loss or its gradient is not finite ({where}); lower the rate")
-            wrapped_optimizer.step()
-            wrapped_optimizer.zero_grad(set_to_none=True)
+            stepping.step()
+            stepping.zero_grad(set_to_none=True)
             state.step += 1
-            state.meta["tokens"] += int(_sum(fabric, torch.tensor(float(batch.tokens))))
+            state.meta["tokens"] += tokens
             advance(losses.means(), state.meta["tokens"] / max(elapsed(), 1e-9))
             last = state.step == config.steps
             if state.step % config.log_every == 0 or last:
-                sums = {n: _sum(fabric, s.detach()) for n, s in losses.sums.items()}
-                means = {n: float(s / counts[n]) for n, s in sums.items() if counts[n] > 0}
+                means = losses.means()
                 record = {
                     "step": state.step,
                     "tokens": state.meta["tokens"],
                     "seconds": round(elapsed(), 2),
                     "lr": optimizer.param_groups[0]["lr"],
-                    "norm": round(float(norm), 4),
+                    "norm": round(norm, 4),
                     **means,
                 }
                 summary |= means
@@ -202,15 +182,60 @@ def fit(
             interrupted = bool(_sum(fabric, torch.tensor(float(stop()))))
             if state.step % config.checkpoint_every == 0 or last or interrupted or state.meta["stopped_early"]:
                 state.meta["seconds"] = elapsed()
-                if fabric.is_global_zero:
-                    state.save()
+                state.save(fabric.is_global_zero)
                 fabric.barrier()
             if interrupted and not last:
                 raise KeyboardInterrupt(f"stopped after step {state.step}; the same command goes on from there")
+    final = state.final_weights()
     if fabric.is_global_zero:
-        run.save(run.weights, state.final_weights(), {"step": state.step, "tokens": state.meta["tokens"]})
+        run.save(run.weights, final, {"step": state.step, "tokens": state.meta["tokens"]})
     fabric.barrier()
     return {**summary, **{k: state.meta[k] for k in ("tokens", "seconds", "best")}, "steps": state.step}
+
+
+def _backward(
+    fabric: Fabric, wrapped: nn.Module, batches: BatchSource, step: int, config: TrainConfig
+) -> tuple[Losses, float, int]:
+    """Gradients of a step, of which this process passes `accumulate` batches in turn.
+
+    Process r's batch number a is the one that process r * accumulate + a would have of as many processes as there are
+    batches in the step. Each loss is divided by the number of its targets in all of them, so that number must be known
+    before the first gradient: all but the first are passed twice, the first time without a graph.
+
+    Returns:
+        Raw losses of all batches of all processes, the total that was differentiated, and tokens.
+    """
+    own = range(fabric.global_rank * config.accumulate, (fabric.global_rank + 1) * config.accumulate)
+    given = [batches(step, place, fabric.world_size * config.accumulate).to(fabric.device) for place in own]
+
+    def forward(number: int) -> Losses:
+        torch.manual_seed(mix(config.seed, step, own[number]))
+        return cast(Losses, wrapped(given[number]))
+
+    with torch.no_grad():
+        later = [forward(number).counts for number in range(1, config.accumulate)]
+    for number in range(config.accumulate):
+        with fabric.no_backward_sync(cast(Any, wrapped), enabled=number + 1 < config.accumulate):
+            losses = forward(number)
+            if number == 0:
+                names = list(losses.sums)
+                seen = [torch.stack([counts[n].float() for n in names]) for counts in (losses.counts, *later)]
+                tokens = torch.tensor([float(batch.tokens) for batch in given], device=fabric.device).sum()
+                *counts, tokens = _sum(fabric, torch.cat([torch.stack(seen).sum(dim=0), tokens[None]]))
+                done = torch.zeros(len(names) + 1, device=fabric.device)
+            # Processes average their gradients; each loss must be divided by the number of targets of all of them.
+            weighted = [
+                losses.weights[n] * losses.sums[n] * fabric.world_size / count.clamp(min=1)
+                for n, count in zip(names, counts, strict=True)
+            ]
+            part = torch.stack(weighted).sum()
+            fabric.backward(part)
+            done += torch.stack([*(losses.sums[n].detach().float() for n in names), part.detach() / fabric.world_size])
+    *sums, total = _sum(fabric, done)
+    found = Losses()
+    for name, value, count in zip(names, sums, counts, strict=True):
+        found.add(name, value, count, losses.weights[name])
+    return found, float(total), int(tokens)
 
 
 class _State:
@@ -225,7 +250,7 @@ class _State:
 
     def _trained(self) -> dict[str, Tensor]:
         kept = getattr(self.module, "saved_state", self.module.state_dict)()
-        return dict(kept)
+        return {n: whole(t.detach()) for n, t in kept.items()}
 
     def judge(self, figures: dict[str, float], config: TrainConfig) -> None:
         if config.monitor is None:
@@ -235,56 +260,51 @@ class _State:
         value = figures[config.monitor]
         if isfinite(value) and (self.meta["best"] is None or value < self.meta["best"]):
             self.meta |= {"best": value, "bad": 0}
-            self.best = {n: t.detach().to("cpu", copy=True) for n, t in self._trained().items()}
+            self.best = {n: t.to("cpu", copy=True) for n, t in self._trained().items()}
         else:
             self.meta["bad"] += 1
             self.meta["stopped_early"] = self.meta["bad"] >= config.patience
 
-    def save(self) -> None:
+    def save(self, here: bool) -> None:
+        """Gather the state (all processes have to ask), and write it `here`."""
         tensors = {f"weights/{n}": t for n, t in self._trained().items()}
         for parameter, name in self._names.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer/{key}/{name}"] = value
+                tensors[f"optimizer/{key}/{name}"] = whole(value)
         tensors |= {f"best/{n}": t for n, t in self.best.items()}
-        self.run.save(self.run.checkpoint, tensors, {**self.meta, "step": self.step})
+        if here:
+            self.run.save(self.run.checkpoint, tensors, {**self.meta, "step": self.step})
 
     def restore(self, world: int) -> None:
+        """Go on from the checkpoint, if there is one. `world`: batches in a step."""
         self.meta["world"] = world
         if not self.run.checkpoint.exists():
             return
         tensors, meta = self.run.load(self.run.checkpoint)
         if meta.setdefault("world", world) != world:
-            # Batches are drawn for a number of processes: with another one the rest would be another run.
-            raise FullcountError(f"{self.run.path}: trained by {meta['world']} processes, now {world}; use as many")
+            # Batches are drawn for their number in a step: with another one the rest would be another run.
+            raise FullcountError(
+                f"{self.run.path}: trained on {meta['world']} batches a step (processes x accumulate), now {world}; "
+                "choose accumulate so that the product is the same"
+            )
         self.step = meta.pop("step")
         self.meta = meta
+        now = self.module.state_dict()
         weights = {n.removeprefix("weights/"): t for n, t in tensors.items() if n.startswith("weights/")}
-        _, unexpected = self.module.load_state_dict(weights, strict=False)
-        if unexpected:
+        if unexpected := sorted(weights.keys() - now.keys()):
             raise FullcountError(f"{self.run.checkpoint}: holds {unexpected[0]}, which this model has not")
+        self.module.load_state_dict({n: spread(t, now[n]) for n, t in weights.items()}, strict=False)
         self.best = {n.removeprefix("best/"): t for n, t in tensors.items() if n.startswith("best/")}
         by_name = {n: p for p, n in self._names.items()}
         for key, tensor in tensors.items():
             if key.startswith("optimizer/"):
                 _, moment, name = key.split("/", 2)
-                parameter = by_name[name]
                 # Adam's step counter lives on the CPU, its moments beside the parameter.
-                moved = tensor if moment == "step" else tensor.to(parameter.device)
-                self.optimizer.state[parameter][moment] = moved
+                moved = tensor if moment == "step" else spread(tensor, by_name[name])
+                self.optimizer.state[by_name[name]][moment] = moved
 
     def final_weights(self) -> dict[str, Tensor]:
         return self.best or self._trained()
-
-
-class _Autocast(MixedPrecision):
-    """bfloat16 matrix products only: Fabric would also round the inputs, counts and exposures among them."""
-
-    def convert_input(self, data: Any) -> Any:
-        return data
-
-
-def _precision(config: TrainConfig, accelerator: str) -> Precision:
-    return _Autocast("bf16-mixed", accelerator) if precision_for(config) == "bf16-mixed" else Precision()
 
 
 def _sum(fabric: Fabric, value: Tensor) -> Tensor:
@@ -292,24 +312,20 @@ def _sum(fabric: Fabric, value: Tensor) -> Tensor:
     return cast(Tensor, fabric.all_reduce(value.clone(), reduce_op="sum"))  # it reduces in place
 
 
-def _under_torchrun() -> bool:
-    return torch.distributed.is_torchelastic_launched()
-
-
 @contextmanager
 def _stop_request() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM (preemption) let the current step end; a second Ctrl-C stops at once."""
+    """Ctrl-C, SIGTERM and SIGUSR1 (preemption) let the current step end; a second Ctrl-C stops at once."""
     asked = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if asked:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked = True
 
     previous: dict[int, Any] = {}
     try:
-        for watched in (signal.SIGINT, signal.SIGTERM):
+        for watched in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             previous[watched] = signal.signal(watched, on_signal)
     except ValueError:  # not the main thread: leave signals to whoever runs us
         pass

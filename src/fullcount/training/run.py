@@ -24,8 +24,9 @@ from torch import Tensor
 
 from fullcount.errors import FullcountError
 
-#: What may differ between a run and its resumption: it changes speed or length of watching, not the result.
-MAY_CHANGE = frozenset({"log_every", "checkpoint_every"})
+#: What may differ between a run and its resumption: it changes how a run is watched, or who computes it, and so at most
+#: the order in which numbers are added. (The checkpoint knows how many batches are in a step.)
+MAY_CHANGE = frozenset({"log_every", "checkpoint_every", "devices", "strategy", "accumulate", "compile"})
 
 
 class Run:
@@ -98,7 +99,8 @@ class Run:
 
 
 def _write(path: Path, text: str) -> None:
-    scratch = path.with_suffix(f".{os.getpid()}.new")  # processes of one run begin it together
+    # Processes of one run begin it together, on one machine or several.
+    scratch = path.with_suffix(f".{platform.node()}.{os.getpid()}.new")
     scratch.write_text(text)
     scratch.replace(path)
 
