@@ -63,7 +63,7 @@ def encoder() -> GamestateTransformer:
 
 def drawn(store: Store, role: str, grain: str) -> tuple[History, Priors, Samples]:
     priors, history = Priors(store), History(store, getattr(CONFIG, role).window(role))
-    return history, priors, draw(store, history, priors, grain, CONFIG)
+    return history, priors, draw(store, history, priors, grain, CONFIG, CONFIG.seasons)
 
 
 def value(frame: pl.DataFrame, **keys: str) -> float:
@@ -259,7 +259,7 @@ def test_a_season_without_samples_is_named(store):
     config = CONFIG.model_copy(update={"fit": (1999, 2000)})
     history = History(store, Window("batter"))
     with pytest.raises(FullcountError, match="no batter season to probe in 1999"):
-        draw(store, history, Priors(store), "season", config)
+        draw(store, history, Priors(store), "season", config, config.seasons)
 
 
 def test_a_run_is_probed_as_its_encoder_is_and_never_on_what_it_was_trained_on(store, encoder, tmp_path):

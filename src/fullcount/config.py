@@ -71,6 +71,7 @@ class PretrainConfig(Base):
     validation_days: int = Field(60, gt=0)  # the last days of play before the cut-off are kept for validation
     batch_tokens: int = Field(8192, gt=0)
     league_balance: float = Field(0.0, ge=0, le=1)  # 0: leagues as their events fall; 1: each equally often
+    untrained: bool = False  # new weights are the run: what is training worth?
     curriculum: CurriculumConfig | None = None  # regulars first; `curriculum={}` for its defaults
     train: TrainConfig = TrainConfig(lr=2e-3)
 
@@ -98,6 +99,7 @@ class FinetuneConfig(Base):
     role: PlayerRole
     grain: Grain = "season"
     adaptation: AnyAdaptation = Linear()  # or its name: "linear", "full", "gradual", "adapters", "prefix", "lora" ...
+    head_first: bool = False  # begin with the head that the frozen encoder gets (Kumar et al. 2022)
     scratch: bool = False  # new weights in the encoder's shape: what is pre-training worth?
     head: HeadName = "anchored"
     targets: tuple[str, ...] = ()  # outcomes and extras that are fitted; none: all
@@ -122,6 +124,8 @@ class FinetuneConfig(Base):
     def _fits(self) -> FinetuneConfig:
         if self.relative and not self._comparable:
             raise ValueError("relative needs grain = season and adaptation = linear: it compares everybody on one day")
+        if self.head_first and self.keeps_embeddings:
+            raise ValueError("head_first: with adaptation = linear the head is all there is")
         if self.targets and self.head != "anchored":
             raise ValueError("targets are chosen by the anchored head; the linear one fits all")
         return self
@@ -130,6 +134,14 @@ class FinetuneConfig(Base):
     def keeps_embeddings(self) -> bool:
         """Whether nothing of the encoder trains, so that what it reads is encoded once."""
         return isinstance(self.adaptation, Linear)
+
+    def frozen_first(self) -> FinetuneConfig:
+        """The fit of the head alone on the same windows, for this one to begin with (`head_first`)."""
+        w = self.history_window()
+        window = WindowConfig(games=w.games, events=w.events, appearances=w.appearances, postseason=w.postseason)
+        head = FinetuneConfig.model_fields["train"].default.model_copy(update={"seed": self.train.seed})
+        changes = {"adaptation": Linear(), "head_first": False, "relative": False, "window": window, "train": head}
+        return self.model_copy(update={**changes, "batch_samples": None, "stretch": None})
 
     @property
     def _comparable(self) -> bool:
@@ -154,6 +166,14 @@ class FinetuneConfig(Base):
         if self.grain == "game" or not self.keeps_embeddings or self.reads == "window":
             return Window(self.role)
         return Window(self.role, games=320 if self.role == "batter" else 130, events=16384)
+
+
+def laid_over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Tables of keys, one over the other: where both have a table of a name, those are laid over one another too."""
+    both = {
+        k: laid_over(under[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(under.get(k), dict)
+    }
+    return {**under, **over, **both}
 
 
 def load(model: type[Model], path: Path | None, overrides: list[str]) -> Model:

@@ -127,8 +127,8 @@ class LoRA(Adaptation):
     def apply(self, encoder: GamestateTransformer) -> GamestateTransformer:
         encoder.requires_grad_(False)
         for projection in _projections(encoder):
-            shape = projection.weight.shape
-            parametrize.register_parametrization(projection, "weight", LowRank(*shape, self.rank, self.scale))
+            rows, columns = projection.weight.shape
+            parametrize.register_parametrization(projection, "weight", LowRank(rows, columns, self.rank, self.scale))
         return encoder
 
 

@@ -360,9 +360,13 @@ class SampleSource:
         """Raw representations [m, width]; of a trained encoder, computed now."""
         return self._ready if self._ready is not None else self._representations(progress=False)
 
-    def scale(self) -> None:
-        """Give the task the scales of these samples."""
-        self.task.scale_to(self.ready, self.samples.targets)
+    def scale(self, most: int = 2048) -> None:
+        """Give the task the scales of these samples; of a trained encoder, of at most `most` drawn from them."""
+        if self._ready is not None or len(self.samples) <= most:
+            self.task.scale_to(self.ready, self.samples.targets)
+            return
+        drawn = self.samples.pick(np.random.default_rng(0).permutation(len(self.samples))[:most])
+        SampleSource(self.task, self.history, self.priors, drawn, progress=False).scale()
 
     def take(self, chosen: NDArray[np.int64]) -> SampleBatch:
         """The samples at the given positions as one batch."""
@@ -373,8 +377,8 @@ class SampleSource:
         _, once, which = np.unique(np.stack([first, stop]), axis=1, return_index=True, return_inverse=True)
         inputs = self.task.encoder.config.inputs
         sequences = collate(self.history, first[once], stop[once], self.priors, **inputs)
-        which = torch.from_numpy(which.reshape(-1))
-        return SampleBatch(part.targets, None, Reading(sequences, which, torch.from_numpy(owner), days, events))
+        rows = torch.from_numpy(which.reshape(-1))
+        return SampleBatch(part.targets, None, Reading(sequences, rows, torch.from_numpy(owner), days, events))
 
     def sampler(self, size: int, seed: int) -> Callable[[int, int, int], SampleBatch]:
         """A stateless source of batches of `size` samples: an own permutation (of stretches) for every pass."""

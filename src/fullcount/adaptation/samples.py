@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fullcount.adaptation.heads import Targets
+from fullcount.errors import FullcountError
 from fullcount.fields import OUTCOMES
 from fullcount.priors import EXTRAS, Priors, game_lines
 from fullcount.store import PlayerRole, Store, day_number
@@ -56,17 +58,51 @@ class Samples:
         names = self.game_id[index.numpy()] if len(self.game_id) else self.game_id
         return Samples(self.role, self.grain, **arrays, game_id=names, targets=targets)
 
+    @classmethod
+    def concat(cls, parts: Sequence[Samples]) -> Samples:
+        """All samples of several parts (one or more) of the same role and grain."""
+        names = ("player", "day", "season", "game_id", "first", "stop")
+        arrays = {n: np.concatenate([getattr(p, n) for p in parts]) for n in names}
+        targets = {n: torch.cat([getattr(p.targets, n) for p in parts]) for n in parts[0].targets.__dict__}
+        return cls(parts[0].role, parts[0].grain, **arrays, targets=Targets(**targets))
 
-def samples(store: Store, history: History, priors: Priors, grain: Grain, *, since: date, before: date) -> Samples:
+
+def samples(
+    store: Store,
+    history: History,
+    priors: Priors,
+    grain: Grain,
+    *,
+    since: date,
+    before: date,
+    leagues: Sequence[str] | None = None,
+) -> Samples:
     """All samples of the history's role whose target lies wholly in [since, before).
 
-    A player whose newest appearance is older than `STALE` days is left out: there is nothing recent to read.
+    A player whose newest appearance, in any league, is older than `STALE` days is left out: there is nothing recent to
+    read.
 
     Args:
         grain: "game": every game with an exposure; "season": every player-season, as of 1 March.
+        leagues: of the targets; what is known of a player is what his lines in the same league say. Default: the league
+            of `priors`, which is the main one where nothing else is said.
+
+    Raises:
+        FullcountError: the store has no game of one of the leagues.
     """
+    parts = []
+    for league in leagues or (priors.league_name,):
+        if leagues and league not in (present := store.games["league"].unique().sort().to_list()):
+            raise FullcountError(f"leagues: the store has no game of {league!r}; it holds {', '.join(present)}")
+        own = priors if league == priors.league_name else Priors(store, priors.decay, league)
+        parts.append(_samples(store, history, own, grain, since, before))
+    return Samples.concat(parts)
+
+
+def _samples(store: Store, history: History, priors: Priors, grain: Grain, since: date, before: date) -> Samples:
+    """The samples of the league of `priors`."""
     role = history.window.role
-    lines = game_lines(store, role).filter(pl.col("date").is_between(since, before, closed="left"))
+    lines = game_lines(store, role, priors.league_name).filter(pl.col("date").is_between(since, before, closed="left"))
     if role == "batter":
         lines = lines.filter(~pl.col("is_pitcher"))
     if role == "pitcher" and history.window.appearances != "all":
@@ -159,7 +195,7 @@ def opponent_mix(store: Store, priors: Priors, role: PlayerRole, lines: pl.DataF
         found = lines.select("game_id", "home").join(games, on="game_id", how="left", maintain_order="left")
         starter = found.select(pl.when("home").then("away_starter").otherwise("home_starter").fill_null(-1))
         return priors.rates("pitcher", starter.to_series().to_numpy().astype(np.int64), day)
-    batting = game_lines(store, "batter").filter(~pl.col("is_pitcher"))
+    batting = game_lines(store, "batter", priors.league_name).filter(~pl.col("is_pitcher"))
     wanted = lines.select(pl.col("opponent").alias("team"), "date").unique()
     # The newest game of the team strictly before each date.
     played = batting.select("team", pl.col("date").alias("played"), "game_id").unique().sort("played", "game_id")

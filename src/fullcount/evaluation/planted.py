@@ -83,7 +83,7 @@ def planted(
     priors, parts = Priors(store, decay=0), []
     for role in ROLES:
         history = History(store, getattr(config, role).window(role))
-        s = draw(store, history, priors, "season", config)
+        s = draw(store, history, priors, "season", config, config.seasons)
         known = np.unique(ranges(s.first, s.stop - s.first))
         vectors = embed(encoder, history, known, known + 1, Blank(), progress=progress)
         seen, truth = observed(priors, history, s), truths(s, true_rates)

@@ -43,35 +43,48 @@ STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 KEYS = ("role", "grain", "target", "system", "measure")
 
 
-class ProbeConfig(Base):
-    """What is probed. The defaults encode 3.6 million tokens of real seasons.
+class Judged(Base):
+    """On what players' next games and seasons are judged.
 
     Attributes:
-        fit, judged: seasons of the targets, in order; nothing is chosen on those judged.
-        batter, pitcher: the games a representation is the mean of.
+        judged: seasons of the targets, in order; nothing is chosen on them.
         minimum_exposure: plate appearances (batters faced) of a season that counts (season grain).
         stretches, stretch: next games are those of `stretches` random stretches of up to `stretch` games of one player
             a season and role. Their windows overlap, so a target costs few games to encode.
-        use_prior: the encoder may read priors where it was trained to (the slot, the match-up); off, the default: only
-            pitches speak in the embedding, and what it adds to the prior is its own.
         draws: of the bootstrap.
     """
 
-    fit: tuple[int, ...] = (2016, 2017, 2018)
     judged: tuple[int, ...] = Field((2019, 2021, 2022, 2023), min_length=1)
-    batter: WindowConfig = WindowConfig(games=30)
-    pitcher: WindowConfig = WindowConfig(games=10)
     minimum_exposure: int = Field(100, ge=1)
     stretches: int = Field(120, gt=0)
     stretch: int = Field(15, gt=0)
-    use_prior: bool = False
     seed: int = 0
     draws: int = Field(1000, gt=0)
 
+
+class ProbeConfig(Judged):
+    """What is probed. The defaults encode 3.6 million tokens of real seasons.
+
+    Attributes:
+        fit: seasons of the targets that the ridge is fitted to, in order, before those judged.
+        batter, pitcher: the games a representation is the mean of.
+        use_prior: the encoder may read priors where it was trained to (the slot, the match-up); off, the default: only
+            pitches speak in the embedding, and what it adds to the prior is its own.
+    """
+
+    fit: tuple[int, ...] = (2016, 2017, 2018)
+    batter: WindowConfig = WindowConfig(games=30)
+    pitcher: WindowConfig = WindowConfig(games=10)
+    use_prior: bool = False
+
+    @property
+    def seasons(self) -> tuple[int, ...]:
+        """All of them, in order."""
+        return (*self.fit, *self.judged)
+
     @model_validator(mode="after")
     def _fits(self) -> ProbeConfig:
-        seasons = (*self.fit, *self.judged)
-        if len(self.fit) < 2 or list(seasons) != sorted(set(seasons)):
+        if len(self.fit) < 2 or list(self.seasons) != sorted(set(self.seasons)):
             raise ValueError("seasons must ascend: two or more to fit, then those judged")
         return self
 
@@ -126,11 +139,9 @@ def probe_encoder(
     priors, parts = Priors(store), []
     for role in ROLES:
         history = History(store, getattr(config, role).window(role))
-        drawn = [draw(store, history, priors, grain, config) for grain in get_args(Grain)]
+        drawn = [draw(store, history, priors, grain, config, config.seasons) for grain in get_args(Grain)]
         known = np.unique(np.concatenate([ranges(s.first, s.stop - s.first) for s in drawn]))
-        vectors = embed(
-            encoder, history, known, known + 1, priors if config.use_prior else Blank(), progress=progress
-        )
+        vectors = embed(encoder, history, known, known + 1, priors if config.use_prior else Blank(), progress=progress)
         parts += [judge(s, represent(history, s, known, vectors), config) for s in drawn]
         parts.append(diagnose(history, known, vectors))
     return pl.concat(parts)
@@ -145,13 +156,14 @@ def tables(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return wide.join(bounds, on=keys, how="left", maintain_order="left"), diagnostics
 
 
-def draw(store: Store, history: History, priors: Priors, grain: Grain, config: ProbeConfig) -> Samples:
-    """The samples of a role and grain, sorted by player and day.
+def draw(
+    store: Store, history: History, priors: Priors, grain: Grain, config: Judged, seasons: tuple[int, ...]
+) -> Samples:
+    """The samples of a role and grain in `seasons`, sorted by player and day.
 
     Raises:
-        FullcountError: a configured season has none.
+        FullcountError: a season has none.
     """
-    seasons = (*config.fit, *config.judged)
     since, before = date(seasons[0], 1, 1), date(seasons[-1] + 1, 1, 1)
     found = samples(store, history, priors, grain, since=since, before=before)
     found = found.pick(np.lexsort((found.day, found.player)))
@@ -193,20 +205,27 @@ def judge(s: Samples, representation: Floats, config: ProbeConfig) -> pl.DataFra
     prior = s.targets.features.numpy().astype(np.float64)
     systems = {"prior": [prior], "embedding": [representation], "embedding + prior": [representation, prior]}
     predicted = {name: ridge(blocks, rates, w, s.season, config.fit) for name, blocks in systems.items()}
-    seasons = [s.season == season for season in config.judged]
     rows: list[dict[str, Any]] = []
     for i, target in enumerate(TARGETS):
         for name, p in predicted.items():
-            pairs = [Paired(s.player[t], rates[t, i], predicted["prior"][t, i], p[t, i], w[t]) for t in seasons]
-            figures: dict[str, float | Interval] = {
-                "n": float(sum(len(x.actual) for x in pairs)),
-                "r": float(np.mean([pearson(x.second, x.actual, x.weights) for x in pairs])),
-                "sd_ratio": float(np.mean([sd_ratio(x.second, x.actual, x.weights) for x in pairs])),
-            }
-            if name != "prior":
-                figures["gain"] = paired_bootstrap(pearson, pairs, config.draws, config.seed)
+            figures = versus(s, rates[:, i], predicted["prior"][:, i], p[:, i], w, config)
+            if name == "prior":
+                del figures["gain"]
             rows += [_row(s.role, s.grain, target, name, measure, value) for measure, value in figures.items()]
     return pl.DataFrame(rows, schema=_SCHEMA)
+
+
+def versus(s: Samples, actual: Floats, base: Floats, own: Floats, w: Floats, config: Judged) -> dict[str, Any]:
+    """Figures of predictions `own` [m] of the samples: n, r and sd_ratio (means over the judged seasons, weighted by
+    `w` [m]), and gain, the difference in r from `base` [m] with its 95 % interval (players resampled)."""
+    seasons = [s.season == season for season in config.judged]
+    pairs = [Paired(s.player[t], actual[t], base[t], own[t], w[t]) for t in seasons]
+    return {
+        "n": float(sum(len(x.actual) for x in pairs)),
+        "r": float(np.mean([pearson(x.second, x.actual, x.weights) for x in pairs])),
+        "sd_ratio": float(np.mean([sd_ratio(x.second, x.actual, x.weights) for x in pairs])),
+        "gain": paired_bootstrap(pearson, pairs, config.draws, config.seed),
+    }
 
 
 def ridge(blocks: Sequence[Floats], y: Floats, w: Floats, season: Int, fit: Sequence[int]) -> Floats:

@@ -52,8 +52,9 @@ import polars as pl
 from pydantic import Field, PositiveFloat, ValidationError, field_validator, model_validator
 from scipy import stats
 
-from fullcount.config import Base, PretrainConfig
+from fullcount.config import Base, PretrainConfig, laid_over
 from fullcount.errors import FullcountError
+from fullcount.evaluation.fitting import FittingConfig, fitting
 from fullcount.evaluation.metrics import Array, Interval
 from fullcount.evaluation.probe import ProbeConfig, probe
 from fullcount.store import Store
@@ -96,6 +97,7 @@ class Measures(Base):
 
     validation: Validation | None = Validation()
     probe: ProbeConfig | None = None
+    fitting: FittingConfig | None = None
 
     def asked(self) -> Iterator[tuple[str, Base]]:
         """Name and options of each measure that is not switched off."""
@@ -173,7 +175,7 @@ def expand(base: Any, arms: Any, axes: Any) -> dict[str, dict[str, Any]]:
         name = " ".join(label for label, _ in combination if label) or "base"
         if name in found:
             raise ValueError(f"two arms are called {name!r}")
-        found[name] = reduce(_laid_over, (changes for _, changes in combination), base or {})
+        found[name] = reduce(laid_over, (changes for _, changes in combination), base or {})
     return found
 
 
@@ -391,7 +393,11 @@ def _probe(run: Path, store: Store, options: ProbeConfig) -> pl.DataFrame:
 
 #: Measure -> (run directory, store, options) -> long table: text columns that together name a figure, and its `value`.
 #: What else it has (say, an interval of the measure's own) is kept in the results.
-MEASURES: dict[str, Callable[[Path, Store, Any], pl.DataFrame]] = {"validation": validation, "probe": _probe}
+MEASURES: dict[str, Callable[[Path, Store, Any], pl.DataFrame]] = {
+    "validation": validation,
+    "probe": _probe,
+    "fitting": fitting,
+}
 
 
 def _cost(config: PretrainConfig, store: Store, out: Path) -> Cost:
@@ -471,13 +477,6 @@ def _text(value: Any) -> str:
 
 def _nested(path: str, value: Any) -> dict[str, Any]:
     return cast(dict[str, Any], reduce(lambda inner, key: {key: inner}, reversed(path.split(".")), value))
-
-
-def _laid_over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        k: _laid_over(under[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(under.get(k), dict)
-    }
-    return {**under, **over, **both}
 
 
 def _plain(options: Any) -> dict[str, Any]:

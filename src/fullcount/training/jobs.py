@@ -104,6 +104,12 @@ def pretrain(
             total.include(module(check.batch(step).to(device)))
         return total.means()
 
+    if config.untrained:
+        seen = {"step": 0, "tokens": 0, "seconds": 0.0}
+        run.save(run.weights, task.saved_state(), {"step": 0, "tokens": 0})
+        run.log(seen)
+        run.log({"step": 0, **{f"validation/{n}": v for n, v in validate(task.to(device).eval()).items()}})
+        return {"steps": 0, "tokens": 0, "seconds": 0.0}
     return fit(task, train.batch, config.train, run, validate, progress)
 
 
@@ -213,7 +219,11 @@ def finetune(
     stretch = config.samples_in_a_row()
     train = SampleSource(task, history, priors, everything.pick(~held), cache, progress, stretch)
     check = SampleSource(task, history, priors, everything.pick(held), cache, progress)
-    if not run.checkpoint.exists():
+    if not run.checkpoint.exists() and config.head_first:
+        finetune(config.frozen_first(), store, encoder_run, out / "head", progress)
+        head = Run(out / "head")
+        task.load_state_dict(head.load(head.weights)[0], strict=False)
+    elif not run.checkpoint.exists():
         train.scale()
     summary = fit(
         task,
@@ -330,7 +340,7 @@ class Together:
         vectors = mean_of_events(self.encoder, sequences.asked(count))
         return {
             name: task.expected(SampleBatch(batch.targets, task.pooled(own, batch)))
-            for (name, task), own in zip(self.tasks.items(), vectors.split(rows), strict=True)
+            for (name, task), own in zip(self.tasks.items(), torch.split(vectors, rows), strict=True)
         }
 
 
@@ -342,11 +352,13 @@ def load_together(runs: dict[str, Path]) -> Together:
     """
     fitted = {name: load_task(run) for name, run in runs.items()}
     first = next(iter(fitted.values()))
+    shapes = set()
     for name, one in fitted.items():
         if one.task.encoder.prefix is None:
             raise FullcountError(f"{runs[name]}: not fitted behind a prefix; use adaptation = prefix")
         if one.encoder != first.encoder:
             raise FullcountError(f"{runs[name]}: fitted on another encoder than {next(iter(runs.values()))}")
-        if one.task.encoder.prefix.shape != first.task.encoder.prefix.shape:
-            raise FullcountError(f"{runs[name]}: its prefix has another shape than that of the first run")
+        shapes.add(one.task.encoder.prefix.shape)
+    if len(shapes) > 1:
+        raise FullcountError(f"prefixes of several shapes cannot stand in one batch: {', '.join(map(str, runs))}")
     return Together({name: one.task for name, one in fitted.items()})
