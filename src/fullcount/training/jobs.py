@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -24,6 +25,7 @@ from fullcount.objectives.base import Data, Losses, Objective
 from fullcount.objectives.combination import Combination
 from fullcount.priors import Priors
 from fullcount.store import Store, day_number
+from fullcount.training.devices import processes
 from fullcount.training.loop import fit
 from fullcount.training.run import Run, fingerprint
 from fullcount.windows import History
@@ -203,8 +205,9 @@ def finetune(
             f"{some} of the {len(everything)} samples would be for validation: set another validate_since, or let the "
             "samples cover more seasons (since, before)"
         )
-    size, world = config.samples_per_batch(), config.train.devices
-    task = build_task(config, encoder, max(1, int((~held).sum()) // (size * world)))
+    each, nodes = processes(os.environ, config.train.devices)
+    size, batches = config.samples_per_batch(), each * nodes * config.train.accumulate
+    task = build_task(config, encoder, max(1, int((~held).sum()) // (size * batches)))
     run = Run(out)  # begun only now, so that a configuration that does not fit the data leaves no run behind
     run.begin(
         {"job": "finetune", **config.model_dump(mode="json")},
