@@ -55,9 +55,10 @@ class _Sums:
 
 
 class Priors:
-    """Priors of every player of a store as of any date, from its game lines (regular season).
+    """Priors of every player of a store as of any date, from the game lines of one league (regular season).
 
-    A rate is shrunken to the league's of the last two years or so. Nothing on or after the asked day is counted.
+    A rate is shrunken to the league's of the last two years or so. Nothing on or after the asked day is counted, nor
+    what a player did in another league: it is not translated. `league` is the main one (see `main_league`) by default.
     """
 
     #: Width of `features`: seven outcome log-ratios, reliability, age, whether the age is known, exposure a game, and
@@ -68,9 +69,10 @@ class Priors:
     SIDE = WIDTH + len(COUNT_KINDS) * len(PITCH_RESULTS)
     MATCHUP = 2 * SIDE + len(OUTCOMES) - 1 + len(COUNT_KINDS) * len(PITCH_RESULTS)
 
-    def __init__(self, store: Store, decay: float = DECAY) -> None:
+    def __init__(self, store: Store, decay: float = DECAY, league: str | None = None) -> None:
         self.store, self.decay = store, decay
-        self._lines = {r: game_lines(store, r) for r in ROLES}
+        self.league_name = main_league(store.table("batting_games")["league"]) if league is None else league
+        self._lines = {r: game_lines(store, r, self.league_name) for r in ROLES}
         players = store.table("players").filter(pl.col("birth_date").is_not_null())
         born = players.select("player", pl.col("birth_date").cast(pl.Int32)).sort("player")
         self._born_ids = born["player"].to_numpy().astype(np.int64)
@@ -211,7 +213,7 @@ class Priors:
     @cached_property
     def _pitch_lines(self) -> tuple[pl.DataFrame, tuple[str, ...]]:
         """`pitch_lines` of the store, and the names of its counts."""
-        lines = pitch_lines(self.store)
+        lines = pitch_lines(self.store, self.league_name)
         return lines, tuple(c for c in lines.columns if c not in (*ROLES, "date"))
 
     @cached_property
@@ -297,7 +299,7 @@ class Priors:
     @cached_property
     def _types(self) -> tuple[_Sums, tuple[NDArray[np.int64], Float]]:
         """Running sums of each pitcher's pitches by moment and type, and the league's per day."""
-        lines = type_lines(self.store)
+        lines = type_lines(self.store, self.league_name)
         names = tuple(c for c in lines.columns if c not in ("player", "date"))
         return self._sums(lines, names), self._daily(lines, names)
 
@@ -332,16 +334,16 @@ def _log_ratio(rate: Float, league: Float) -> Float:
     return np.asarray(np.clip(3 * np.log((rate + tiny) / (league + tiny)), -6, 6))
 
 
-def game_lines(store: Store, role: PlayerRole) -> pl.DataFrame:
-    """Regular-season game lines of a role in the main league, outcome counts under the names of `fields.OUTCOMES`.
+def game_lines(store: Store, role: PlayerRole, league: str | None = None) -> pl.DataFrame:
+    """Regular-season game lines of a role in a league (default: the main one); outcomes have the names of OUTCOMES.
 
     Columns: player, date, season, game_id, team, opponent, home, `exposure` (PA or BF), `games` (1), the outcomes from
     K to HBP, the role's extras, and for batters `is_pitcher`, for pitchers `GS`.
     """
     table = store.table("batting_games" if role == "batter" else "pitching_games")
     exposure = "PA" if role == "batter" else "BF"
-    # A rate of another league is not this league's: until lines are translated, those of the minors say nothing here.
-    own = pl.col("league") == main_league(table["league"])
+    # A rate of another league is not this league's.
+    own = pl.col("league") == (main_league(table["league"]) if league is None else league)
     lines = table.filter(own & (pl.col("game_type") == "R") & (pl.col(exposure) > 0))
     hits = [pl.col(c).fill_null(0).cast(pl.Int32) for c in ("H", "2B", "3B", "HR")]
     return lines.select(
@@ -364,8 +366,8 @@ def game_lines(store: Store, role: PlayerRole) -> pl.DataFrame:
     )
 
 
-def pitch_lines(store: Store) -> pl.DataFrame:
-    """Pitches of each batter against each pitcher and day, by kind of count and result (main league's regular season).
+def pitch_lines(store: Store, league: str) -> pl.DataFrame:
+    """Pitches of each batter against each pitcher and day, by kind of count and result (the league's regular season).
 
     Columns: batter, pitcher, date, and for each of `COUNT_KINDS` a count of each of `PITCH_RESULTS` and of all ("n").
     """
@@ -395,8 +397,8 @@ def pitch_lines(store: Store) -> pl.DataFrame:
     counts = flat.reshape(-1, 3, width)
     counts[..., -1] = counts.sum(axis=-1)  # the last cell held what is none of the results: balls and hit batters
     names = [f"{k}:{r}" for k in COUNT_KINDS for r in (*PITCH_RESULTS, "n")]
-    main = pl.col("league") == main_league(store.games["league"])
-    games = store.games.select("date", ((pl.col("game_type") == "R") & main).alias("regular"))
+    own = (pl.col("game_type") == "R") & (pl.col("league") == league)
+    games = store.games.select("date", own.alias("regular"))
     frame = pl.DataFrame(counts.reshape(-1, 3 * width).astype(np.int32), schema=names)
     return (
         frame.with_columns(
@@ -412,8 +414,8 @@ def pitch_lines(store: Store) -> pl.DataFrame:
     )
 
 
-def type_lines(store: Store) -> pl.DataFrame:
-    """Pitches of known type of each pitcher and day (main league's regular season) by moment and type.
+def type_lines(store: Store, league: str) -> pl.DataFrame:
+    """Pitches of known type of each pitcher and day (the league's regular season) by moment and type.
 
     Columns: player, date, then `MOMENTS` x `PITCH_TYPES` counts.
     """
@@ -425,9 +427,7 @@ def type_lines(store: Store) -> pl.DataFrame:
     rows = rows[typed[rows]]
     kinds = fields[rows, [f.name for f in CATEGORICAL].index("pitch_type")].astype(np.int64) - 1
     cell = moment_of(fields[rows]) * len(PITCH_TYPES) + kinds
-    games = store.games.select(
-        "date", (pl.col("game_type") == "R") & (pl.col("league") == main_league(store.games["league"]))
-    )
+    games = store.games.select("date", (pl.col("game_type") == "R") & (pl.col("league") == league))
     frame = pl.DataFrame(
         {
             "player": np.asarray(runs["pitcher"])[owner],
