@@ -113,6 +113,7 @@ class FinetuneConfig(Base):
     reads: Reads = "games"  # single games, whose mean is taken, or the whole window at once
     before: date  # the training cut-off: every target had happened before it
     since: date = date(1990, 1, 1)
+    leagues: tuple[str, ...] | None = None  # of the targets, each with its own league's priors; default: the main one
     validate_since: date | None = None  # targets from here on choose when to stop; default: the last tenth of the time
     batch_samples: int | None = Field(None, gt=0)  # default: 256, or 16 when games are encoded in the loop
     stretch: int | None = Field(None, gt=0)  # samples of a player in a row that go together; default 8 for games

@@ -190,7 +190,9 @@ def finetune(
     torch.manual_seed(config.train.seed)
     priors = Priors(store)
     history = History(store, config.history_window())
-    everything = samples(store, history, priors, config.grain, since=config.since, before=config.before)
+    everything = samples(
+        store, history, priors, config.grain, since=config.since, before=config.before, leagues=config.leagues
+    )
     if len(everything) < 20:
         raise FullcountError(f"only {len(everything)} samples before {config.before}: ingest more seasons")
     split = config.validate_since
