@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from fullcount.cli import app
 from fullcount.config import load
 from fullcount.errors import FullcountError
 from fullcount.evaluation import study
+from fullcount.evaluation.cluster import over_ray
 from fullcount.evaluation.probe import ProbeConfig
 from fullcount.evaluation.study import StudyConfig, StudyResult, expand, plan, run_study, summary, t_interval
 from fullcount.objectives.base import Losses
@@ -289,6 +291,35 @@ def test_an_arm_that_fails_is_told_and_the_others_go_on(
     assert told.exit_code == 2
     assert "error: 1 runs failed" in told.stderr.replace("\n", " ")
     assert not list(tmp_path.glob("runs/odd*/error.txt"))
+
+
+@pytest.mark.slow
+def test_runs_spread_over_ray_are_those_of_one_machine(
+    sim_store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("ray")
+    overrides = ["budget={tokens=1500}", "seeds=[0]", "arm=[{name='good'},{name='bad',train={lr=1e30}}]"]
+    config = example(*overrides)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as many as a job has
+    here = run_study(config, sim_store, tmp_path / "here", progress=False)
+    torch.set_num_threads(threads)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "costs.json").write_text((tmp_path / "here" / "costs.json").read_text())
+    there = run_study(config, sim_store, tmp_path / "there", progress=False, cluster="local")
+    assert there.rows.drop("seconds").equals(here.rows.drop("seconds"))
+    assert there.failures == here.failures
+    assert "is not finite" in next(iter(there.failures.values()))
+    assert "not finite" in next(tmp_path.glob("there/runs/bad*/error.txt")).read_text()
+    with caplog.at_level("INFO", "fullcount"):
+        run_study(config, sim_store, tmp_path / "there", progress=False)
+    assert "1 of 2 runs are finished and are skipped" in caplog.text
+
+
+def test_a_cluster_needs_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(FullcountError, match="pip install"):
+        next(over_ray(len, [("a",)], "local"))
 
 
 def test_another_configuration_in_the_same_folder_fails_by_name(sim_store: Store, tmp_path: Path) -> None:

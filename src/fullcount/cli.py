@@ -281,6 +281,9 @@ def study(
     store: StoreOption = Path("store"),
     override: Overrides = [],  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the runs would cost.")] = False,
+    ray: Annotated[
+        str | None, typer.Option(help="Spread the runs over the Ray cluster at this address; local: begin one here.")
+    ] = None,
 ) -> None:
     """Compare configurations over seeds at an equal budget. The same command goes on with what is not finished."""
     from fullcount.config import load
@@ -295,7 +298,7 @@ def study(
             planned(plan(config, opened, out)), console, f"{config.name}: a run costs, times {len(config.seeds)} seeds"
         )
         return
-    result = run_study(config, opened, out)
+    result = run_study(config, opened, out, cluster=ray)
     for path in write_study(result, out, console):
         _say(f"wrote {path}")
     if result.failures:

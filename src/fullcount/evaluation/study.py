@@ -54,6 +54,7 @@ from scipy import stats
 
 from fullcount.config import Base, PretrainConfig, laid_over
 from fullcount.errors import FullcountError
+from fullcount.evaluation.cluster import over_ray
 from fullcount.evaluation.fitting import FittingConfig, fitting
 from fullcount.evaluation.metrics import Array, Interval
 from fullcount.evaluation.probe import ProbeConfig, probe
@@ -257,42 +258,47 @@ def plan(config: StudyConfig, store: Store, out: Path) -> list[Trial]:
     return trials
 
 
-def run_study(config: StudyConfig, store: Store, out: Path, progress: bool = True) -> StudyResult:
+def run_study(
+    config: StudyConfig, store: Store, out: Path, progress: bool = True, cluster: str | None = None
+) -> StudyResult:
     """Train and measure what is not there yet, seed after seed, and gather all results.
 
     A run that stopped goes on; one that fails is recorded, and the same call tries it again. A measure that is new or
     has other options is made again without training.
+
+    Args:
+        cluster: address of a Ray cluster over which the runs are spread, "local" for one begun here (see
+            `cluster.over_ray`); all its machines have the folders of store and study. None: one after another.
 
     Raises:
         KeyboardInterrupt: after the run has saved its state; the same call goes on from there.
     """
     trials = plan(config, store, out)
     runs = {t.folder(out, seed): (t, seed) for seed in config.seeds for t in trials}
-    todo = {
-        path: trial.seconds for path, (trial, seed) in runs.items() if not _finished(path, config, trial, seed, store)
-    }
+    todo = [path for path, (trial, seed) in runs.items() if not _finished(path, config, trial, seed, store)]
+    if len(todo) < len(runs):
+        log.info(f"{len(runs) - len(todo)} of {len(runs)} runs are finished and are skipped")
     failures: dict[Path, str] = {}
     spent = estimated = 0.0
-    for number, (path, (trial, seed)) in enumerate(runs.items(), 1):
-        if path not in todo:
-            continue
-        left = timedelta(seconds=round(sum(todo.values()) * (spent / estimated if estimated else 1)))
-        log.info(f"run {number} of {len(runs)}: {_run_name(trial, seed)}; about {left} left")
-        started = time.perf_counter()
-        try:
-            (path / "error.txt").unlink(missing_ok=True)
-            if not _trained(path, trial.seeded(seed), store):
-                pretrain(trial.seeded(seed), store, path, progress)
-            for name, options in config.measures.asked():
-                if not _is_measured(path, name, options):
-                    rows = _in_words(name, MEASURES[name](path, store, options))
-                    _write(_measured(path, name), {"options": _plain(options), "rows": rows})
-        except Exception as error:  # whatever went wrong with one arm, the others are worth having
-            failures[path] = str(error) if isinstance(error, FullcountError) else f"{type(error).__name__}: {error}"
-            log.error(f"{_run_name(trial, seed)}: {failures[path]}")
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "error.txt").write_text(traceback.format_exc())
-        spent, estimated = spent + time.perf_counter() - started, estimated + todo.pop(path)
+    remaining = {path: runs[path][0].seconds for path in todo}
+
+    def ended(path: Path, failure: str | None) -> None:
+        if failure is not None:
+            failures[path] = failure
+            log.error(f"{_run_name(*runs[path])}: {failure}")
+
+    if cluster is not None:
+        jobs = [(config, *runs[path], store.root.resolve(), path.resolve()) for path in todo]
+        for number, failure in over_ray(_carry_out_there, jobs, cluster):
+            log.info(f"run {number + 1} of {len(todo)} has ended: {_run_name(*runs[todo[number]])}")
+            ended(todo[number], failure)
+    else:
+        for number, path in enumerate(todo, 1):
+            left = timedelta(seconds=round(sum(remaining.values()) * (spent / estimated if estimated else 1)))
+            log.info(f"run {number} of {len(todo)}: {_run_name(*runs[path])}; about {left} left")
+            started = time.perf_counter()
+            ended(path, _carry_out(config, *runs[path], store, path, progress))
+            spent, estimated = spent + time.perf_counter() - started, estimated + remaining.pop(path)
     records = [
         record
         for seed in config.seeds
@@ -302,6 +308,28 @@ def run_study(config: StudyConfig, store: Store, out: Path, progress: bool = Tru
     ]
     told = {_run_name(*runs[path]): sentence for path, sentence in failures.items()}
     return StudyResult(config, trials, pl.DataFrame(records, infer_schema_length=None).fill_nan(None), told)
+
+
+def _carry_out(config: StudyConfig, trial: Trial, seed: int, store: Store, path: Path, progress: bool) -> str | None:
+    """Train and measure one run, as far as it is not done; returns what went wrong in a sentence, or None."""
+    try:
+        (path / "error.txt").unlink(missing_ok=True)
+        if not _trained(path, trial.seeded(seed), store):
+            pretrain(trial.seeded(seed), store, path, progress)
+        for name, options in config.measures.asked():
+            if not _is_measured(path, name, options):
+                rows = _in_words(name, MEASURES[name](path, store, options))
+                _write(_measured(path, name), {"options": _plain(options), "rows": rows})
+    except Exception as error:  # whatever went wrong with one arm, the others are worth having
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "error.txt").write_text(traceback.format_exc())
+        return str(error) if isinstance(error, FullcountError) else f"{type(error).__name__}: {error}"
+    return None
+
+
+def _carry_out_there(config: StudyConfig, trial: Trial, seed: int, store: Path, path: Path) -> str | None:
+    """`_carry_out` on another machine, which has the folders too."""
+    return _carry_out(config, trial, seed, Store.open(store), path, progress=False)
 
 
 def costs(trials: Iterable[Trial]) -> pl.DataFrame:
