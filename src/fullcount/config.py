@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from fullcount.adaptation.methods import AnyAdaptation, Linear
 from fullcount.adaptation.performance import HeadName, Reads
@@ -18,9 +18,9 @@ from fullcount.model.transformer import EncoderConfig
 from fullcount.objectives.combination import Weighting
 from fullcount.objectives.masked_gamestate import MaskedGamestateConfig
 from fullcount.objectives.registry import Objectives, spelt_out
-from fullcount.store import ROLES, PlayerRole
+from fullcount.store import ROLES, PlayerRole, Store
 from fullcount.training.loop import TrainConfig
-from fullcount.windows import Window
+from fullcount.windows import Window, equal_games
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -45,16 +45,19 @@ class Base(BaseModel):
 
 
 class WindowConfig(Base):
-    """A window by role (asymmetric by default, see `windows.Window`)."""
+    """A window by role (asymmetric by default, see `windows.Window`); every limit that is given holds."""
 
-    games: int | None = Field(None, gt=0)
+    games: PositiveInt | Literal["equal"] | None = None  # "equal": see `windows.equal_games`
     events: int = Field(4096, gt=0)
+    plate_appearances: int | None = Field(None, gt=0)
     appearances: Literal["all", "starts", "relief"] = "all"
     postseason: bool = False
 
     def window(self, role: PlayerRole) -> Window:
-        """The window for a role."""
-        return Window(role, self.games, self.events, self.appearances, self.postseason)
+        """The window for a role. FullcountError while its games are "equal" (see `settled`)."""
+        if self.games == "equal":
+            raise FullcountError(f'{role}: games = "equal" has no number yet: settle the configuration first')
+        return Window(role, self.games, self.events, self.appearances, self.postseason, self.plate_appearances)
 
 
 class PretrainConfig(Base):
@@ -139,7 +142,7 @@ class FinetuneConfig(Base):
     def frozen_first(self) -> FinetuneConfig:
         """The fit of the head alone on the same windows, for this one to begin with (`head_first`)."""
         w = self.history_window()
-        window = WindowConfig(games=w.games, events=w.events, appearances=w.appearances, postseason=w.postseason)
+        window = WindowConfig(**{name: getattr(w, name) for name in WindowConfig.model_fields})
         head = FinetuneConfig.model_fields["train"].default.model_copy(update={"seed": self.train.seed})
         changes = {"adaptation": Linear(), "head_first": False, "relative": False, "window": window, "train": head}
         return self.model_copy(update={**changes, "batch_samples": None, "stretch": None})
@@ -175,6 +178,16 @@ def laid_over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         k: laid_over(under[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(under.get(k), dict)
     }
     return {**under, **over, **both}
+
+
+def settled(config: Model, store: Store, before: date) -> Model:
+    """`config` with a number for the games of every window that has "equal" ones, by play before the date."""
+    numbers = {}
+    for name, window in config:
+        if isinstance(window, WindowConfig) and window.games == "equal":
+            role = cast(PlayerRole, getattr(config, "role", name))
+            numbers[name] = window.model_copy(update={"games": equal_games(store, role, before)})
+    return config.model_copy(update=numbers)
 
 
 def load(model: type[Model], path: Path | None, overrides: list[str]) -> Model:

@@ -7,29 +7,36 @@ with row numbers of the store. Nothing on or after the as-of date is ever return
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from fullcount.errors import FullcountError
+from fullcount.sources.seasons import main_league
 from fullcount.store import PlayerRole, Store
 
 Int = NDArray[np.int64]
 NO_DAY = -(1 << 23)  # before every day; days before 1970 are negative
+#: How many games a window has by default.
+GAMES: dict[PlayerRole, int] = {"batter": 40, "pitcher": 10}
 
 
 @dataclass(frozen=True)
 class Window:
-    """The last appearances of a role before a date.
+    """The last appearances of a role before a date, as many as all limits allow.
 
     Attributes:
         role: whose point of view.
         games: at most this many appearances. The default follows the role (asymmetric windows): a starter's ten games
-            are about 233 plate appearances, a batter's forty about 165.
+            are about 235 plate appearances, a batter's forty about 165 (see `equal_games`); where plate appearances
+            are limited there is no limit of games.
         events: at most this many pitches, in whole games (the newest game is always kept).
         appearances: all, starts only or relief only (pitchers).
         postseason: count postseason games too; regular season only by default.
+        plate_appearances: at most this many of which he had a pitch, in whole games like events.
     """
 
     role: PlayerRole
@@ -37,14 +44,15 @@ class Window:
     events: int = 4096
     appearances: Literal["all", "starts", "relief"] = "all"
     postseason: bool = False
+    plate_appearances: int | None = None
 
     def __post_init__(self) -> None:
-        if self.games is None:
-            object.__setattr__(self, "games", 10 if self.role == "pitcher" else 40)
-        if self.games is not None and self.games < 1:
-            raise FullcountError("window: games must be 1 or more")
-        if self.events < 1:
-            raise FullcountError("window: events must be 1 or more")
+        if self.games is None:  # no game is without a plate appearance
+            object.__setattr__(self, "games", self.plate_appearances or GAMES[self.role])
+        for name in ("games", "events", "plate_appearances"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise FullcountError(f"window: {name} must be 1 or more")
         if self.role == "batter" and self.appearances != "all":
             raise FullcountError("window: starts and relief are for pitchers; a batter's window takes all appearances")
 
@@ -85,7 +93,10 @@ class History:
         self.days = np.asarray(all_of.day)[self.index].astype(np.int64)
         self.events = np.asarray(all_of.events)[self.index].astype(np.int64)
         self._key = player_day(self.players, self.days)
-        self._seen = np.concatenate([[0], np.cumsum(self.events)])
+        self._limits = [(np.append(0, np.cumsum(self.events)), window.events)]
+        if window.plate_appearances is not None:
+            turns = plate_appearances(store, window.role)[self.index]
+            self._limits.append((np.append(0, np.cumsum(turns)), window.plate_appearances))
 
     def before(self, players: NDArray[Any], days: NDArray[Any]) -> tuple[Int, Int]:
         """Windows of `players` [m] as of `days` [m] (see `store.day_number`).
@@ -112,8 +123,11 @@ class History:
 
     def _first(self, earliest: Int, stop: Int) -> Int:
         assert self.window.games is not None
-        enough = np.searchsorted(self._seen, self._seen[stop] - self.window.events, side="left")
-        return np.minimum(np.maximum.reduce([earliest, stop - self.window.games, np.minimum(enough, stop - 1)]), stop)
+        first = np.maximum(earliest, stop - self.window.games)
+        for seen, most in self._limits:
+            enough = np.searchsorted(seen, seen[stop] - most, side="left")
+            first = np.maximum(first, np.minimum(enough, stop - 1))
+        return np.minimum(first, stop)
 
     def runs(self, appearances: NDArray[Any]) -> NDArray[Any]:
         """Run numbers (see `Store.runs`) of `appearances` [k] (positions in `index`), in order."""
@@ -129,6 +143,36 @@ class History:
         """
         runs, order = self.store.runs, self.runs(appearances)
         return ranges(runs["start"][order], runs["length"][order]), self.events[appearances]
+
+
+def plate_appearances(store: Store, role: PlayerRole) -> Int:
+    """Of each of `store.appearances(role)` [n], the number of plate appearances of which he had a pitch."""
+    all_of = store.appearances(role)
+    number = np.asarray(store.runs["pa"])[all_of.order]
+    another = np.append(True, number[1:] != number[:-1])[: len(number)]  # a turn that two pitchers share is two runs
+    another[all_of.start] = True
+    seen = np.append(0, another.cumsum())
+    return np.asarray(np.diff(seen[np.append(all_of.start, len(number))]))
+
+
+def equal_games(store: Store, role: PlayerRole, before: date) -> int:
+    """How many games of a role hold as many plate appearances as the other role's default window.
+
+    Both are means over the games that somebody started (batters: not as a pitcher) in the main league's regular
+    season before the date: means, because a window's games add up.
+
+    Raises:
+        FullcountError: there is no such game.
+    """
+    main = main_league(store.games["league"])
+    counted = (pl.col("league") == main) & (pl.col("game_type") == "R") & (pl.col("date") < before)
+    batting = store.table("batting_games").filter(counted, pl.col("starter"), ~pl.col("is_pitcher").fill_null(False))
+    pitching = store.table("pitching_games").filter(counted, pl.col("GS") > 0)
+    if batting.is_empty() or pitching.is_empty():
+        raise FullcountError(f'games = "equal": the store has no game with starters before {before}')
+    held = {"batter": float(batting["PA"].to_numpy().mean()), "pitcher": float(pitching["BF"].to_numpy().mean())}
+    other: PlayerRole = "pitcher" if role == "batter" else "batter"
+    return max(1, round(GAMES[other] * held[other] / held[role]))
 
 
 def gather(array: NDArray[Any], rows: Int) -> NDArray[Any]:

@@ -30,7 +30,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fullcount.adaptation.performance import SampleSource
 from fullcount.adaptation.samples import Samples
-from fullcount.config import FinetuneConfig, laid_over
+from fullcount.config import FinetuneConfig, laid_over, settled
 from fullcount.errors import FullcountError
 from fullcount.evaluation.metrics import Interval
 from fullcount.evaluation.probe import Floats, Judged, draw, versus
@@ -86,7 +86,8 @@ def fitting(run: Path, store: Store, config: FittingConfig, progress: bool = Fal
     priors = Priors(store)
     rows: list[dict[str, Any]] = []
     base: Floats | None = None
-    for task, method, fit in config.configured(seed):
+    for task, method, asked in config.configured(seed):
+        fit = settled(asked, store, asked.before)
         out = run / "fitted" / f"{task}-{method}".replace(" ", "_")
         cost = _fitted(fit, store, run, out, progress)
         history = History(store, fit.history_window())
@@ -108,17 +109,16 @@ def fitting(run: Path, store: Store, config: FittingConfig, progress: bool = Fal
 def _fitted(fit: FinetuneConfig, store: Store, encoder: Path, out: Path, progress: bool) -> dict[str, float]:
     """Fit where that is not done yet; what it cost."""
     kept = out / "cost.json"
-    plain = fit.model_dump(mode="json")
     if kept.exists():
         done = json.loads(kept.read_text())
-        if done["config"] != plain:
+        if FinetuneConfig.model_validate(done["config"]) != fit:
             raise FullcountError(f"{out}: fitted with another configuration; use another name or folder")
         return {name: float(value) for name, value in done["cost"].items()}
     began = time.perf_counter()
     summary = finetune(fit, store, encoder, out, progress)
     cost = {name: float(summary[name]) for name in ("trained", "trained_share", "tokens")}
     cost["seconds"] = time.perf_counter() - began
-    kept.write_text(json.dumps({"config": plain, "cost": cost}, indent=1))
+    kept.write_text(json.dumps({"config": fit.model_dump(mode="json"), "cost": cost}, indent=1))
     return cost
 
 

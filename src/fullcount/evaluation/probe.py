@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 
 from fullcount.adaptation.performance import embed, pool
 from fullcount.adaptation.samples import Grain, Samples, samples
-from fullcount.config import Base, WindowConfig
+from fullcount.config import Base, WindowConfig, settled
 from fullcount.errors import FullcountError, told
 from fullcount.evaluation.metrics import Interval, Paired, paired_bootstrap, pearson, sd_ratio
 from fullcount.fields import OUTCOMES, PITCH_TYPES
@@ -136,6 +136,7 @@ def probe_encoder(
     (players resampled). With target "embedding": effective_rank of game embeddings, share_player, share_hand and
     share_park of their variance (`variance_share`), games and tokens encoded.
     """
+    config = settled(config, store, date(config.judged[0], 1, 1))
     priors, parts = Priors(store), []
     for role in ROLES:
         history = History(store, getattr(config, role).window(role))

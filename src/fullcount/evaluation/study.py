@@ -52,7 +52,7 @@ import polars as pl
 from pydantic import Field, PositiveFloat, ValidationError, field_validator, model_validator
 from scipy import stats
 
-from fullcount.config import Base, PretrainConfig, laid_over
+from fullcount.config import Base, PretrainConfig, laid_over, settled
 from fullcount.errors import FullcountError
 from fullcount.evaluation.cluster import over_ray
 from fullcount.evaluation.fitting import FittingConfig, fitting
@@ -242,8 +242,9 @@ def plan(config: StudyConfig, store: Store, out: Path) -> list[Trial]:
             phases cost differently where there is a budget of operations.
     """
     trials = []
-    for name, arm in config.arms.items():
+    for name, asked in config.arms.items():
         try:
+            arm = settled(asked, store, asked.before)
             cost = _cost(arm, store, out)
         except FullcountError as error:
             raise FullcountError(f"arm {name!r}: {error}") from error

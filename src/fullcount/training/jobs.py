@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fullcount.adaptation.performance import EmbeddingCache, PerformanceTask, SampleBatch, SampleSource
 from fullcount.adaptation.samples import samples
 from fullcount.batches import Sampler
-from fullcount.config import FinetuneConfig, PretrainConfig
+from fullcount.config import FinetuneConfig, PretrainConfig, settled
 from fullcount.errors import FullcountError
 from fullcount.model.encoders import build_encoder
 from fullcount.model.prefix import Prefix
@@ -86,6 +86,7 @@ def pretrain(
         init: a pre-training run of the same objectives and shape whose weights to begin with.
         begun: called with the sampler of the training batches once `out` is there (say, to draw its curriculum).
     """
+    config = settled(config, store, config.before)
     task, train, check = build_pretraining(config, store)
     facts = {"data": store.fingerprint(), "cutoff": config.before.isoformat()}
     if init is not None:
@@ -187,6 +188,7 @@ def finetune(
     encoder, name, cutoff = _encoder_of(config, encoder_run)
     if cutoff > config.before:
         raise FullcountError(f"{encoder_run}: the encoder has seen play up to {cutoff}, after before = {config.before}")
+    config = settled(config, store, config.before)
     torch.manual_seed(config.train.seed)
     priors = Priors(store)
     history = History(store, config.history_window())
