@@ -118,6 +118,10 @@ class CountHead(nn.Module):
             losses.add("exposure", (exposure.exp() - t.exposure * exposure).sum(), t.counts.sum())
         return losses
 
+    def mix(self, representation: Tensor, t: Targets) -> Tensor:
+        """[B, 8] probabilities of a plate appearance's outcomes, in the order of `fields.OUTCOMES`."""
+        return self._parts(representation, t)[0].exp()
+
     def expected(self, representation: Tensor, t: Targets) -> Tensor:
         """[B, 7 + E] expected counts, per game (game grain) or per plate appearance (season grain)."""
         mix, extras, exposure = self._parts(representation, t)
