@@ -62,7 +62,8 @@ def test_every_method_is_judged_at_every_task_beside_the_prior(store, run):
             assert {(task, method, t) for t in (*targets, "fit")} <= set(keys)
     gains = table.filter(pl.col("figure") == "gain")
     assert set(gains["method"]) == {"linear", "adapters"}
-    assert (gains["low"] <= gains["value"]).all() and (gains["value"] <= gains["high"]).all()
+    assert (gains["low"] <= gains["value"]).all()
+    assert (gains["value"] <= gains["high"]).all()
     r = table.filter(pl.col("figure") == "r").select("task", "target", "method", "value")
     base = r.filter(pl.col("method") == PRIOR).drop("method").rename({"value": "base"})
     both = gains.select("task", "target", "method", "value").join(base, on=["task", "target"])
@@ -92,7 +93,7 @@ def test_another_configuration_does_not_take_its_place(store, run):
 
 
 @pytest.mark.parametrize(
-    "changes, match",
+    ("changes", "match"),
     [
         ({"methods": {"a": {"adaptation": "osmosis"}}}, "osmosis"),
         ({"fit": {"before": date(2004, 6, 1)}}, "judged on 2004"),
@@ -121,9 +122,11 @@ def test_a_study_compares_encoders_by_their_fits(store, tmp_path):
     assert not result.failures
     table = summary(result)
     steps = dict(result.rows.select("arm", "tokens").unique().rows())
-    assert steps["scratch"] == 0 and steps["masked"] > 0
+    assert steps["scratch"] == 0
+    assert steps["masked"] > 0
     row = table.filter(pl.col("what") == "fitting season adapters K% r")
-    assert row["arm"].to_list() == ["scratch", "masked"] and row["mean"].is_finite().all()
+    assert row["arm"].to_list() == ["scratch", "masked"]
+    assert row["mean"].is_finite().all()
 
 
 def test_a_fit_may_begin_with_the_frozen_encoders_head(store, run, tmp_path):
@@ -134,6 +137,7 @@ def test_a_fit_may_begin_with_the_frozen_encoders_head(store, run, tmp_path):
     whole, head = (load_task(tmp_path / p).task for p in ("run", "run/head"))
     assert head.head.embedding.weight.abs().max() > 0
     assert (whole.head.embedding.weight - head.head.embedding.weight).abs().max() < 1e-9
-    assert (whole.center == head.center).all() and (whole.spread == head.spread).all()
+    assert (whole.center == head.center).all()
+    assert (whole.spread == head.spread).all()
     with pytest.raises(ValueError, match="head_first"):
         FinetuneConfig.model_validate({**keys, "adaptation": "linear", "head_first": True})

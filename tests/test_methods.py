@@ -28,6 +28,7 @@ from fullcount.adaptation.samples import samples
 from fullcount.batches import Batch, collate
 from fullcount.config import FinetuneConfig, PretrainConfig, load
 from fullcount.errors import FullcountError
+from fullcount.model.encoders import build_encoder
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
 from fullcount.priors import Priors
 from fullcount.training.jobs import finetune, load_task, pretrain
@@ -66,7 +67,7 @@ def batch(sim_store) -> Batch:
 
 def encoder(seed: int = 0, **changes: object) -> GamestateTransformer:
     torch.manual_seed(seed)
-    made = GamestateTransformer(EncoderConfig(**(SMALL | changes)))
+    made = build_encoder(EncoderConfig(**(SMALL | changes)))
     for name, p in made.named_parameters():  # weights that matter, as after training
         if name.endswith(("out.weight", "down.weight")):
             torch.nn.init.normal_(p, std=0.3)
@@ -98,7 +99,7 @@ def test_what_is_added_begins_as_nothing_at_all(name, batch):
     before = plain(batch)
     adapted = method(name).apply(plain)
     assert torch.equal(adapted(batch), before)
-    for n, p in adapted.named_parameters():
+    for _n, p in adapted.named_parameters():
         if p.requires_grad:
             torch.nn.init.normal_(p)
     assert not torch.allclose(adapted(batch), before, atol=1e-2), "and what is learned there changes something"
@@ -111,7 +112,8 @@ def test_only_what_is_added_trains_and_that_is_little(name):
     own = {n for n, _ in plain.named_parameters()}
     adapted = method(name).apply(plain)
     added = {n: p for n, p in adapted.named_parameters() if p.requires_grad}
-    assert added and not (own & added.keys())
+    assert added
+    assert not (own & added.keys())
     assert sum(p.numel() for p in added.values()) <= 0.03 * had
 
 
@@ -257,13 +259,43 @@ def test_new_weights_are_the_seeds_own_and_come_back(sim_store, encoder_run, tmp
     assert torch.equal(first, load_task(tmp_path / "0").task.encoder.blocks[0].up.weight)
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_every_method_fits_a_hierarchical_encoder_too(name, sim_store, batch):
+    model = encoder(architecture="hierarchical", event_attention=True).eval()
+    before, start = model(batch), weights(model)
+    adapted = encoder(architecture="hierarchical", event_attention=True)
+    method(name).apply(adapted)
+    trains = [p for p in adapted.parameters() if p.requires_grad]
+    if trains:
+        adapted(batch)[..., 0].square().mean().backward()
+    assert all(p.grad is not None for p in trains)
+    with torch.no_grad():
+        for p in trains:
+            p.sub_(0.1 * torch.sign(p.grad) if p.grad is not None else 0)
+    now = adapted.state_dict()
+    kept = {n: now.get(n, now.get(n.replace("weight", "parametrizations.weight.original"))) for n in start}
+    changed = {n for n in start if not torch.equal(kept[n], start[n])}
+    assert bool(changed) == (name in ("full", "discriminative", "gradual"))
+    if name != "linear":
+        assert not torch.allclose(adapted(batch), before, atol=1e-3)
+
+
 # ------------------------------------------------------------------------------------------------------- schedules
+
+
+def test_both_levels_of_a_hierarchical_encoder_are_layers():
+    groups = layer_groups(encoder(architecture="hierarchical", pitch_layers=2))
+    assert len(groups) == 6
+    assert {"context.weight", "norm.weight", "blocks.2.up.weight"} <= set(groups[0])
+    assert all(n.startswith("pitches.0.") for n in groups[4])
+    assert all(n.startswith("embedder.") for n in groups[5])
 
 
 def test_layers_are_grouped_from_top_to_bottom():
     groups = layer_groups(encoder())
     assert len(groups) == 4
-    assert "norm.weight" in groups[0] and "blocks.2.up.weight" in groups[0]
+    assert "norm.weight" in groups[0]
+    assert "blocks.2.up.weight" in groups[0]
     assert all(n.startswith("blocks.0.") for n in groups[2])
     assert all(n.startswith("embedder.") for n in groups[3])
     assert sorted(n for g in groups for n in g) == sorted(n for n, _ in encoder().named_parameters())
@@ -323,7 +355,8 @@ def test_unfreezing_resumes_in_the_middle_bit_for_bit(sim_store, encoder_run, tm
             loop._State.save = original
     finetune(config, sim_store, encoder_run, tmp_path / "cut", progress=False)
     a, b = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
-    assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[n], b[n]) for n in a)
     start = load_file(encoder_run / "weights.safetensors")
     assert torch.equal(a["encoder.embedder.numeric.weight"], start["encoder.embedder.numeric.weight"])
     assert not torch.equal(a["encoder.blocks.2.up.weight"], start["encoder.blocks.2.up.weight"])
@@ -347,7 +380,8 @@ def test_a_batch_says_what_evaluation_says(reads, grain, sim_store):
     some = some.pick(np.arange(60) % len(some))
     source = SampleSource(task, history, priors, some, progress=False)
     batch = source.take(np.arange(len(some)))
-    assert batch.read is not None and batch.tokens == batch.read.sequences.tokens
+    assert batch.read is not None
+    assert batch.tokens == batch.read.sequences.tokens
     np.testing.assert_allclose(task.expected(batch).numpy(), source.expected(), rtol=0.02, atol=2e-3)
 
 
@@ -396,7 +430,7 @@ def test_what_is_not_asked_for_is_not_fitted(sim_store):
 
 
 @pytest.mark.parametrize(
-    "options, match",
+    ("options", "match"),
     [
         (["adaptation=osmosis"], "osmosis"),
         (["adaptation={kind='adapters', bottleneck=0}"], "bottleneck"),

@@ -171,9 +171,10 @@ def merge(encoder: GamestateTransformer) -> GamestateTransformer:
 
 def layer_groups(encoder: GamestateTransformer) -> list[list[str]]:
     """Names of the encoder's parameters by layer, from top to bottom; what lies below the first layer comes last."""
+    layers = encoder.layers[::-1]
     place = {
         id(parameter): depth
-        for depth, modules in enumerate([(encoder.norm, encoder.layers[-1]), *((b,) for b in encoder.layers[-2::-1])])
+        for depth, modules in enumerate([(*encoder.outlet, layers[0]), *((layer,) for layer in layers[1:])])
         for module in modules
         for parameter in module.parameters()
     }
