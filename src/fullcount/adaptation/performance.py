@@ -302,8 +302,8 @@ class SampleSource:
         self._ready: Tensor | None = self._representations(progress) if task.frozen else None
 
     def _windows(self, first: Int, stop: Int) -> tuple[Int, Int, Int, Tensor, Tensor]:
-        """What is encoded for the windows `first`..`stop` [m]: sequences (first, stop, owner) and, as tensors, their days
-        before the owner's newest and their events. A window that is read whole counts as one event of the day."""
+        """What is encoded for the windows `first`..`stop` [m]: sequences (first, stop, owner), and as tensors their
+        days before the owner's newest and their events. A window that is read whole counts as one event of the day."""
         if self.task.reads == "window":
             return first, stop, np.arange(len(first)), torch.zeros(len(first)), torch.ones(len(first))
         positions = ranges(first, stop - first)
