@@ -252,3 +252,18 @@ def test_seasons_too_few_to_validate_on_are_refused(store: Store, runs: Path, tm
     with pytest.raises(FullcountError, match="validate"):
         finetune(config, store, runs / "encoder", tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("adaptation", "reads"), [("adapters", "games"), ("gradual", "games"), ("lora", "window")])
+def test_whatever_way_the_encoder_was_fitted_it_projects(adaptation, reads, store, runs, tmp_path):
+    train = {"steps": 6, "lr": 2e-2, "monitor": None}
+    given = {"role": "batter", "before": CUTOFF, "since": date(2001, 6, 1), "window": {"games": 6}, "train": train}
+    config = FinetuneConfig.model_validate({**given, "adaptation": adaptation, "reads": reads})
+    finetune(config, store, runs / "encoder", tmp_path / "run", progress=False)
+    hitters = Contextual(store, tmp_path / "run").project(CUTOFF, League.of(store)).hitters
+    spoke = hitters.filter(pl.col("system") == "contextual")
+    assert spoke.height > 20
+    marcel = Marcel().project(CUTOFF, League.of(store)).hitters
+    both = spoke.join(marcel, on="player", suffix="_marcel")
+    assert both["PA"].equals(both["PA_marcel"], check_dtypes=True)
+    assert (both["HR"] - both["HR_marcel"]).abs().max() > 0.1
