@@ -8,6 +8,6 @@ import torch
 def native_bfloat16(device: str) -> bool:
     """Whether `device` ("cuda", "cpu") multiplies bfloat16 matrices natively; elsewhere autocast only costs."""
     if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, bool)() for name in names)

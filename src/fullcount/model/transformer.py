@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fullcount.batches import EVENT, PAD, Batch
 from fullcount.fields import CATEGORICAL, EVENTS
-from fullcount.model.attention import Context, PlayerAttentionMask
+from fullcount.model.attention import Context, Mask, Packing, PlayerAttentionMask, varlen_attend, without_padding
 from fullcount.model.cache import Cache
 from fullcount.model.embedder import EventEmbedder
 from fullcount.model.positions import rotary_angles, rotate, sinusoidal
@@ -94,7 +94,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        mask: Tensor | None,
+        mask: Mask,
         causal: bool,
         angles: tuple[Tensor, Tensor] | None,
         flags: Tensor,
@@ -135,8 +135,10 @@ class Attention(nn.Module):
         )
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, scale: float) -> Tensor:
     """Fused attention. On a CPU in float32, whose backward pass is the faster one there."""
+    if isinstance(mask, Packing):
+        return varlen_attend(q, k, v, mask, scale)
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
     with torch.autocast("cpu", enabled=False):
@@ -160,7 +162,7 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        mask: Tensor | None,
+        mask: Mask,
         causal: bool,
         angles: tuple[Tensor, Tensor] | None,
         flags: Tensor,
@@ -249,9 +251,10 @@ class GamestateTransformer(nn.Module):
                 x = torch.cat([vectors.to(x.dtype), x], dim=1)
             if angles is not None and stands:
                 angles = F.pad(angles[0], (0, 0, stands, 0), value=1.0), F.pad(angles[1], (0, 0, stands, 0))
+        seen_by = without_padding(mask, x, self.config.d_model // self.config.heads)
         for layer, block in enumerate(self.blocks):
             own = None if ahead is None else (ahead[layer, 0], ahead[layer, 1])
-            x = block(x, mask, self.config.causal, angles, flags, None, own)
+            x = block(x, seen_by, self.config.causal, angles, flags, None, own)
         return self.norm(x[:, stands:])  # type: ignore[no-any-return]
 
     def extend(self, batch: Batch, cache: Cache, tokens: int) -> Tensor:
