@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from fullcount.batches import EVENT, PAD, SEPARATOR, SLOT, Batch, collate
 from fullcount.fields import CALL_CLASS, CALLS, CATEGORICAL, FIELDS, NUMERIC, PITCH_CLASSES, Role
-from fullcount.objectives.base import COLUMN, hide, plate_appearance_outcomes
+from fullcount.model.hierarchical import begins_turn
+from fullcount.objectives.base import COLUMN, hide, plate_appearance_outcomes, segments
 from fullcount.objectives.masked_gamestate import MaskedGamestate
 from fullcount.objectives.masked_plate_appearance import MaskedPlateAppearance
 from fullcount.simulated.league import simulate
@@ -35,11 +36,13 @@ CLASS_OF_ID = torch.tensor([-1] + [PITCH_CLASSES.index(CALL_CLASS[c]) for c in C
 
 @dataclass
 class Shown:
-    """Of every target: `own` and `following` [n, fields] ids shown at it and at the next pitch, and `outcome` [n]."""
+    """Of every target: `own` and `following` [n, fields] ids shown at it and at the next pitch, `outcome` [n], and how
+    the hierarchical encoder groups it, `grouped` [n, 2]: its place, and whether the next pitch is of its group."""
 
     own: torch.Tensor
     following: torch.Tensor
     outcome: torch.Tensor
+    grouped: torch.Tensor
 
     @property
     def count(self) -> torch.Tensor:
@@ -85,7 +88,10 @@ def shown(
             follows = torch.zeros_like(targets)
             follows[:, :-1] = batch.kind[:, 1:] == EVENT
             following = torch.roll(ids, -1, dims=1).masked_fill(~follows[..., None], NOTHING)
-            parts.append([x[targets] for x in (ids, following, truth)])
+            first, last = segments(begins_turn(batch, hidden))
+            place = torch.arange(targets.shape[1])
+            grouped = torch.stack([place - first, follows & (place < last)], dim=-1)
+            parts.append([x[targets] for x in (ids, following, truth, grouped)])
     return Shown(*(torch.cat(x) for x in zip(*parts, strict=True)))
 
 
@@ -153,6 +159,19 @@ def test_a_masked_plate_appearance_is_not_read_off_better_than_from_the_final_co
 def test_positive_control_without_hiding_the_network_reads_the_call(store: Store, role: PlayerRole) -> None:
     s = shown(store, role, hiding=False)
     assert network_loss(torch.cat([s.own, s.following], dim=1), s.outcome) < table_loss(s.count, s.outcome) - 0.4
+
+
+@pytest.mark.parametrize(("role", "hiding"), [("pitcher", True), ("batter", True), ("pitcher", False)])
+def test_the_grouping_of_the_hierarchical_encoder_does_not_tell_that_a_pitch_was_the_last(
+    store: Store, role: PlayerRole, hiding: bool
+) -> None:
+    s = shown(store, role, hiding)
+    parts = [s.own, s.grouped, s.following] if hiding else [s.own, s.grouped]
+    read = network_loss(torch.cat(parts, dim=1), s.outcome)
+    if hiding:
+        assert read > table_loss(s.count, s.outcome) - MARGIN
+    else:  # the gate can fail: plate appearances as they were
+        assert read < table_loss(s.count, s.outcome) - 0.3
 
 
 @pytest.mark.parametrize("role", ROLES)

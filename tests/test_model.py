@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from fullcount.batches import EVENT, PAD, SEPARATOR, Batch, collate
 from fullcount.fields import CATEGORICAL, FIELDS, NUMERIC, Role
+from fullcount.model.encoders import build_encoder
 from fullcount.model.positions import rotary_angles, rotate
 from fullcount.model.transformer import Attention, EncoderConfig, GamestateTransformer
 from fullcount.objectives.base import hide
@@ -18,12 +20,13 @@ from fullcount.priors import Priors
 from fullcount.windows import History, Window
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
+FLAT, HIERARCHICAL = {"architecture": "flat"}, {"architecture": "hierarchical"}
 
 
 def encoder(**changes: Any) -> GamestateTransformer:
     torch.manual_seed(0)
     given = {"d_model": 32, "layers": 2, "heads": 2, "feedforward": 64} | changes
-    model = GamestateTransformer(EncoderConfig(**given)).eval()
+    model = build_encoder(EncoderConfig(**given)).eval()
     for name, p in model.named_parameters():  # as if trained: no branch is silent
         if name.endswith(("out.weight", "down.weight", "event_bias")):
             torch.nn.init.normal_(p, std=0.3)
@@ -73,8 +76,9 @@ def perturbed(batch: Batch, where: torch.Tensor) -> Batch:
 
 @pytest.mark.parametrize("changes", [{}, {"context": "game"}, {"positions": "sinusoidal"}, {"event_attention": True}])
 @pytest.mark.parametrize("causal", [False, True])
-def test_padding_changes_nothing(batch, changes, causal):
-    changes = {**changes, "causal": causal, "use_prior": not causal}
+@pytest.mark.parametrize("architecture", [FLAT, HIERARCHICAL])
+def test_padding_changes_nothing(batch, changes, causal, architecture):
+    changes = {**changes, **architecture, "causal": causal, "use_prior": not causal}
     model = encoder(**changes)
     with torch.no_grad():
         whole = model(batch)
@@ -84,8 +88,11 @@ def test_padding_changes_nothing(batch, changes, causal):
     assert len({row(batch, i).kind.shape[1] for i in range(3)}) > 1  # some were padded
 
 
-def test_under_the_game_mask_a_game_is_encoded_as_if_alone(history, positions, priors, batch):
-    model, elsewhere = encoder(context="game"), encoder()
+@pytest.mark.parametrize("where", ["rotary", "as_of"])
+@pytest.mark.parametrize("changes", [FLAT, HIERARCHICAL])
+def test_under_the_game_mask_a_game_is_encoded_as_if_alone(history, positions, priors, batch, changes, where):
+    changes = {**changes, "positions": where}
+    model, elsewhere = encoder(**changes, context="game"), encoder(**changes)
     one_game = collate(history, positions - 1, positions, priors)  # the middle games by themselves
     middle = (batch.game == 1) & (batch.kind != PAD) & (batch.kind != 1)
     own = (one_game.kind == EVENT) | (one_game.kind == SEPARATOR)
@@ -94,15 +101,47 @@ def test_under_the_game_mask_a_game_is_encoded_as_if_alone(history, positions, p
         assert not torch.allclose(elsewhere(batch)[middle], elsewhere(one_game)[own], atol=1e-3)
 
 
-def test_under_the_game_mask_the_slot_sees_all_games(batch):
-    model = encoder(context="game")
+@pytest.mark.parametrize("changes", [FLAT, HIERARCHICAL])
+def test_sinusoidal_positions_say_how_many_games_came_after(history, positions, priors, batch, changes):
+    """They are added to the tokens, so a game alone, the newest of its window, is another game."""
+    model = encoder(**changes, context="game", positions="sinusoidal")
+    one_game = collate(history, positions - 1, positions, priors)
+    middle = (batch.game == 1) & (batch.kind == EVENT)
+    with torch.no_grad():
+        apart = model(batch)[middle] - model(one_game)[one_game.kind == EVENT]
+    assert apart.abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("where", ["rotary", "as_of", "sinusoidal"])
+@pytest.mark.parametrize("changes", [FLAT, HIERARCHICAL])
+def test_under_the_game_mask_what_came_before_changes_no_bit(batch, changes, where):
+    model = encoder(**changes, context="game", positions=where)
+    earlier = (batch.game > 0) & (batch.kind == EVENT)
+    newest = (batch.game == 0) & (batch.kind == EVENT)
+    moved = replace(perturbed(batch, earlier), ago=batch.ago + 9 * earlier)
+    with torch.no_grad():
+        a, b = model(batch), model(moved)
+    if changes is FLAT:
+        assert torch.equal(a[newest], b[newest])
+    else:  # other plate appearances before it may move a game to other places of the lower level's rows
+        torch.testing.assert_close(a[newest], b[newest], **CLOSE)
+    assert (a[earlier] - b[earlier]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("changes", [FLAT, HIERARCHICAL])
+def test_under_the_game_mask_the_slot_sees_all_games(batch, changes):
+    model = encoder(**changes, context="game")
     oldest = (batch.game == 2) & (batch.kind == EVENT)
     with torch.no_grad():
         a, b = model(batch)[:, 0], model(perturbed(batch, oldest))[:, 0]
     assert (a - b).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("changes", [{}, {"context": "game"}, {"event_attention": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"context": "game"}, {"event_attention": True}]
+    + [HIERARCHICAL | more for more in ({}, {"context": "game"}, {"pooling": "last"}, {"pooling": "attention"})],
+)
 def test_a_causal_encoder_does_not_see_what_comes_later(batch, changes):
     model, both = encoder(**changes, causal=True, use_prior=False), encoder(**changes)
     cut = 40
@@ -147,7 +186,8 @@ def test_only_the_end_of_a_plate_appearance_is_weighted(batch):
         torch.testing.assert_close(model(batch), plain(batch), **CLOSE)
 
 
-def test_rotary_angles_within_a_game_do_not_depend_on_earlier_games(history, positions):
+@pytest.mark.parametrize("as_of", [False, True])
+def test_rotary_angles_within_a_game_do_not_depend_on_earlier_games(history, positions, as_of):
     """The attention score of two events of the newest game is the same with and without the games before it."""
     after = collate(history, positions - 2, positions + 1, None)
     alone = collate(history, positions, positions + 1, None)
@@ -155,7 +195,7 @@ def test_rotary_angles_within_a_game_do_not_depend_on_earlier_games(history, pos
     q, k = torch.randn(2, 3, 1, 1, 16)
 
     def scores(b: Batch, where: torch.Tensor, i: int) -> torch.Tensor:
-        cos, sin = (a[i : i + 1, :, where] for a in rotary_angles(b, 16))
+        cos, sin = (a[i : i + 1, :, where] for a in rotary_angles(b, 16, as_of))
         n = int(where.sum())
         return rotate(q[i : i + 1].expand(-1, -1, n, -1), cos, sin) @ rotate(
             k[i : i + 1].expand(-1, -1, n, -1), cos, sin
@@ -169,6 +209,33 @@ def test_rotary_angles_within_a_game_do_not_depend_on_earlier_games(history, pos
         assert a[0, 0, 5, 3] != pytest.approx(a[0, 0, 3, 5].item(), abs=1e-4)  # before is not after
 
 
+def test_the_as_of_date_moves_the_slot_alone(history, positions):
+    """A later date turns all games by the same angle, so that two of them stand to each other as before."""
+    day = history.days[positions]
+    near, far = (collate(history, positions - 2, positions + 1, None, as_of=day + n) for n in (0, 40))
+    alike = collate(history, positions - 2, positions + 1, None)
+    played = near.kind >= SEPARATOR
+    assert torch.equal(near.ago, alike.ago)
+    assert torch.equal(far.ago - near.ago, 40 * played)
+    assert (near.ago[~played] == 0).all()
+    for i, last in enumerate(positions):
+        for back in range(3):
+            here = played[i] & (near.game[i] == back)
+            assert (near.ago[i, here] == history.days[last] - history.days[last - back]).all()
+    angles = [torch.complex(*rotary_angles(b, 16, as_of=True))[0, 0, : int(played[0].sum())] for b in (near, far)]
+    apart = [a * a[1].conj() for a in angles]
+    torch.testing.assert_close(apart[0][1:], apart[1][1:], **CLOSE)
+    assert (apart[0][0] - apart[1][0]).abs().max() > 0.1
+
+
+def test_no_two_distances_look_alike_up_to_150_games():
+    games = torch.arange(301).view(1, -1)
+    batch = SimpleNamespace(position=torch.zeros_like(games), game=games)
+    places = torch.cat(rotary_angles(batch, 32), dim=-1)[0, 0].double()  # of heads as wide as the default's
+    apart = torch.cdist(places, places) + 9 * torch.eye(301)
+    assert apart.min() > 1
+
+
 def test_three_pitches_ago_in_another_game_is_elsewhere(batch):
     cos, sin = rotary_angles(batch, 16)
     where = torch.cat([cos, sin], dim=-1)[0, 0]
@@ -177,7 +244,10 @@ def test_three_pitches_ago_in_another_game_is_elsewhere(batch):
     assert len(torch.unique(where[same_place], dim=0)) == 3
 
 
-@pytest.mark.parametrize("changes", [{}, {"context": "game"}, {"event_attention": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"context": "game"}, {"event_attention": True}, HIERARCHICAL, HIERARCHICAL | {"pooling": "attention"}],
+)
 def test_hidden_values_do_not_influence_anything(batch, changes):
     """Bit for bit: at targets every field of the hidden roles, and whatever else is hidden after them."""
     model = encoder(**changes)
@@ -218,8 +288,25 @@ def test_the_prior_can_be_switched_off(batch):
         assert not torch.allclose(on(batch), on(other), atol=1e-3)
 
 
-def test_roles_are_told_apart(batch):
-    model = encoder()
+@pytest.mark.parametrize(("changes", "causal"), [(FLAT, False), (FLAT, True), (HIERARCHICAL, False)])
+def test_the_league_can_be_left_out(batch, changes, causal):
+    changes = {**changes, "causal": causal, "use_prior": False}
+    other = batch.categorical.clone()
+    league = other[..., [f.name for f in CATEGORICAL].index("league")]
+    league[batch.kind == EVENT] = 5 - league[batch.kind == EVENT]
+    moved = replace(batch, categorical=other)
+    hidden = torch.zeros(*batch.kind.shape, len(FIELDS), dtype=torch.bool)
+    hidden[..., [f.name for f in FIELDS].index("league")] = batch.kind == EVENT
+    with torch.no_grad():
+        off, on = encoder(**changes, use_league=False), encoder(**changes)
+        assert torch.equal(off(batch), off(moved))
+        assert torch.equal(off(batch), off(batch, hidden))  # neither hidden nor shown: missing
+        assert not torch.allclose(on(batch), on(moved), atol=1e-3)
+
+
+@pytest.mark.parametrize("changes", [FLAT, HIERARCHICAL])
+def test_roles_are_told_apart(batch, changes):
+    model = encoder(**changes)
     with torch.no_grad():
         assert not torch.allclose(model(batch)[:, 0], model(replace(batch, role=1 - batch.role))[:, 0], atol=1e-3)
 
@@ -227,3 +314,6 @@ def test_roles_are_told_apart(batch):
 def test_a_shape_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="multiple of 4"):
         EncoderConfig(d_model=36, heads=2)
+    for one_level in ({"pitch_layers": 2}, {"pooling": "last"}):
+        with pytest.raises(ValueError, match=f"{next(iter(one_level))}: is of architecture = hierarchical"):
+            EncoderConfig(**one_level)

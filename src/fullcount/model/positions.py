@@ -7,7 +7,8 @@ from torch import Tensor
 
 from fullcount.batches import Batch
 
-#: Half a turn of the slowest plane: pitches of a game, games, days.
+#: Half a turn of the slowest plane: pitches of a game, games, days. From eight planes on (heads of 32 channels) the
+#: others tell longer ways apart too; with four, games 128 apart are alike.
 _PITCHES, _GAMES, _DAYS = 256.0, 64.0, 1024.0
 
 
