@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 from typer.testing import CliRunner
 
+from fullcount.batches import Sampler
 from fullcount.cli import app
 from fullcount.config import load
 from fullcount.errors import FullcountError
@@ -27,8 +29,10 @@ from fullcount.evaluation.probe import ProbeConfig
 from fullcount.evaluation.study import StudyConfig, StudyResult, expand, plan, run_study, summary, t_interval
 from fullcount.objectives.base import Losses
 from fullcount.report.study import write_study
-from fullcount.store import Store
-from fullcount.training.work import flops_per_token
+from fullcount.store import ROLES, Store
+from fullcount.training import work
+from fullcount.training.work import bill, flops_per_token, tokens_of_a_pass
+from fullcount.windows import Window
 
 EXAMPLE = Path(__file__).parents[1] / "studies" / "example.toml"
 QUICK = ["budget.tokens=1500", "budget.flops=1.5e8", "budget.shares=[1.0]", "base.train.precision=32-true"]
@@ -98,6 +102,7 @@ BAD = [
     (["measures.probe.draw=3"], "measures.probe.draw: Extra inputs"),
     (["base.train.steps=5"], "arms: Value error, arm 'small' sets train.steps"),
     (["axes={'train.monitor'=['call']}"], "sets train.monitor"),
+    (["axes={'train.accumulate'=[2]}"], "sets train.accumulate"),
     (["seeds=[1,1]"], "a seed stands there twice"),
     (["budget={shares=[1.0]}"], "budget: Value error, give tokens, flops or both"),
     (["budget.shares=[]"], "budget.shares: Tuple should have at least 1 item"),
@@ -157,6 +162,29 @@ def test_operations_of_fused_attention(mask: torch.Tensor | None) -> None:
     assert flops_per_token(Task(attend, nn.Linear(d, d)), batch) == (2 * 2 * size * width * d * d + attention) / (
         size * width
     )
+
+
+def test_the_bill_of_a_training(sim_store: Store, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    table = bill(6e18, 0.5, {"slow": (1.0, 2.0), "fast": (100.0, 3.0)})
+    assert table["hours"].to_list() == pytest.approx([6e18 / 0.5e12 / 3600, 6e18 / 50e12 / 3600])
+    assert table["$"].to_list() == pytest.approx([2 * 6e18 / 0.5e12 / 3600, 3 * 6e18 / 50e12 / 3600])
+    words = ["work", "--store", str(sim_store.root), "--passes", "3", "--card", "mine=10:1.5"]
+    options = ["before=2004-01-01", "batch_tokens=512", "encoder.d_model=16", "encoder.heads=2", "encoder.layers=1"]
+    monkeypatch.setattr(sys, "argv", [*words, *(w for o in options for w in ("-o", o))])
+    work.main()
+    told = capsys.readouterr().out
+    assert "mine" in told
+    assert "L4" not in told
+    monkeypatch.setattr(sys, "argv", [*words, "--card", "mine"])
+    with pytest.raises(FullcountError, match="NAME=TFLOPS:DOLLARS"):
+        work.main()
+
+
+def test_a_pass_shows_every_event_in_both_roles(sim_store: Store) -> None:
+    sampler = Sampler(sim_store, tuple(Window(role) for role in ROLES), before=date(2030, 1, 1))
+    events = int(np.asarray(sim_store.runs["length"]).sum())
+    games = sum(len(sim_store.appearances(role)) for role in ROLES)
+    assert tokens_of_a_pass(sampler) == 2 * events + games
 
 
 def test_equal_budgets(sim_store: Store, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ log = logging.getLogger("fullcount")
 
 BudgetName = Literal["tokens", "flops"]
 #: What a study decides for all its runs alike, so that no arm may set it.
-_STUDYS_OWN = {"steps", "seed", "monitor", "devices"}
+_STUDYS_OWN = {"steps", "seed", "monitor", "devices", "accumulate"}
 
 
 class Budget(Base):
