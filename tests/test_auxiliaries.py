@@ -16,9 +16,9 @@ from torch import Tensor
 
 from fullcount.batches import EVENT, PAD, Batch, Sampler, collate
 from fullcount.errors import FullcountError
-from fullcount.fields import CATEGORICAL, DELTAS, EVENT_OUTCOME, EVENTS, FIELDS, OUTCOMES, Role
+from fullcount.fields import BY_NAME, CATEGORICAL, COLUMN, DELTAS, EVENT_OUTCOME, EVENTS, FIELDS, OUTCOMES, Role
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
-from fullcount.objectives.base import COLUMN, Losses, Objective, segments
+from fullcount.objectives.base import Losses, Objective, segments
 from fullcount.objectives.identity import Identity, regulars
 from fullcount.objectives.inning import Inning
 from fullcount.objectives.masked_plate_appearance import MaskedPlateAppearance
@@ -194,7 +194,7 @@ def _turned(batch: Batch, where: Tensor, names: list[str]) -> Batch:
     """Other values in the named fields of the tokens `where`."""
     categorical, numeric = batch.categorical.clone(), batch.numeric
     for name in names:
-        if name in COLUMN:
+        if not BY_NAME[name].is_numeric:
             own = categorical[..., COLUMN[name]]
             turned = 1 + own % (CATEGORICAL[COLUMN[name]].capacity - 1)
             categorical[..., COLUMN[name]] = torch.where(where, turned, own)

@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from fullcount.batches import EVENT, PAD, SEPARATOR, SLOT, Batch, Sampler, collate
 from fullcount.config import PretrainConfig
 from fullcount.errors import FullcountError
+from fullcount.fields import COLUMN
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer, mean_of_events
-from fullcount.objectives.base import COLUMN
 from fullcount.objectives.contrastive import Contrastive, ContrastiveConfig, info_nce, negatives, views
 from fullcount.priors import Priors
 from fullcount.store import Store
@@ -82,6 +82,8 @@ def test_the_two_views_of_a_window_are_its_games_and_share_none(batch, split):
             assert game[1:real].tolist() == [sorted(seen[-1]).index(g) for g in came]
             place = [int(batch.position[i, t]) for t in marked.numeric[v, 1:real, 1].int()]
             assert marked.position[v, 1:real].tolist() == place
+            ago = batch.ago[i, marked.numeric[v, 1:real, 1].long()]
+            assert marked.ago[v, :real].tolist() == [0, *(ago - ago.min()).tolist()]  # of the view's newest game
         assert seen[0]
         assert seen[1]
         assert not seen[0] & seen[1]

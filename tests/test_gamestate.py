@@ -6,10 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullcount.fields import BY_NAME, CATEGORICAL, DELTAS, EVENTS
+from fullcount.fields import BY_NAME, COLUMN, DELTAS, EVENTS
 from fullcount.gamestate import KINDS, NEEDS, Gamestate, rules
 
-COLUMN = {f.name: i for i, f in enumerate(CATEGORICAL)}
 PITCH = ("call", "contact", "delta", "event")
 
 

@@ -18,11 +18,11 @@ from fullcount.adaptation.methods import ADAPTATIONS
 from fullcount.batches import EVENT, PAD, SEPARATOR, SLOT, Batch, Sampler, collate
 from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
-from fullcount.fields import CATEGORICAL, FIELDS, Role
+from fullcount.fields import CATEGORICAL, COLUMN, FIELDS, Role
 from fullcount.model.encoders import build_encoder
 from fullcount.model.hierarchical import LONGEST, ROW, HierarchicalTransformer, Turns, begins_turn, packed
 from fullcount.model.transformer import EncoderConfig
-from fullcount.objectives.base import COLUMN, Data, hide
+from fullcount.objectives.base import Data, hide
 from fullcount.objectives.next_event import NextEvent
 from fullcount.objectives.registry import OBJECTIVES
 from fullcount.priors import Priors

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullcount.batches import EVENT, PAD, SEPARATOR, SLOT, Batch, collate
-from fullcount.fields import CALL_CLASS, CALLS, CATEGORICAL, FIELDS, NUMERIC, PITCH_CLASSES, Role
+from fullcount.fields import CALL_CLASS, CALLS, CATEGORICAL, COLUMN, FIELDS, NUMERIC, PITCH_CLASSES, Role
 from fullcount.model.hierarchical import begins_turn
-from fullcount.objectives.base import COLUMN, hide, plate_appearance_outcomes, segments
+from fullcount.objectives.base import hide, plate_appearance_outcomes, segments
 from fullcount.objectives.masked_gamestate import MaskedGamestate
 from fullcount.objectives.masked_plate_appearance import MaskedPlateAppearance
 from fullcount.simulated.league import simulate

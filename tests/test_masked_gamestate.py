@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from fullcount.batches import EVENT, SEPARATOR, Sampler
-from fullcount.fields import FIELDS, Role
+from fullcount.fields import COLUMN, FIELDS, Role
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
-from fullcount.objectives.base import COLUMN, hide
+from fullcount.objectives.base import hide
 from fullcount.objectives.masked_gamestate import MaskedGamestate
 from fullcount.windows import Window
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from fullcount.batches import EVENT, SEPARATOR, collate
 from fullcount.errors import FullcountError
-from fullcount.fields import BY_NAME, CATEGORICAL, EVENT_OUTCOME, EVENTS, FIELDS, NUMERIC, OUTCOMES, Role
+from fullcount.fields import BY_NAME, CATEGORICAL, COLUMN, EVENT_OUTCOME, EVENTS, FIELDS, NUMERIC, OUTCOMES, Role
 from fullcount.model.heads import UNFOLDING, FieldChain
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
-from fullcount.objectives.base import COLUMN, plate_appearance_outcomes
+from fullcount.objectives.base import plate_appearance_outcomes
 from fullcount.objectives.next_event import NextEvent
 from fullcount.priors import Priors
 from fullcount.windows import History, Window

@@ -28,8 +28,7 @@ from fullcount.evaluation.planted import (
     truths,
 )
 from fullcount.evaluation.probe import ProbeConfig
-from fullcount.fields import EVENT_OUTCOME, EVENTS, OUTCOMES
-from fullcount.objectives.base import COLUMN
+from fullcount.fields import COLUMN, EVENT_OUTCOME, EVENTS, OUTCOMES
 from fullcount.objectives.registry import OBJECTIVES
 from fullcount.priors import Priors
 from fullcount.simulated.league import SimulatedLeague, simulate

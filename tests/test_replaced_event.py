@@ -12,9 +12,9 @@ import torch.nn.functional as F
 
 from fullcount.batches import EVENT, Batch, Sampler
 from fullcount.errors import FullcountError
-from fullcount.fields import CATEGORICAL, DELTAS, EVENTS, FIELDS, Role
+from fullcount.fields import CATEGORICAL, COLUMN, DELTAS, EVENTS, FIELDS, Role
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
-from fullcount.objectives.base import COLUMN, hide
+from fullcount.objectives.base import hide
 from fullcount.objectives.registry import OBJECTIVES
 from fullcount.objectives.replaced_event import ReplacedEvent, ReplacedEventConfig, _concordant
 from fullcount.priors import Priors

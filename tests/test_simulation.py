@@ -40,13 +40,15 @@ def played(sim_store, plans):
     return Simulator(untrained(), sim_store, rows=4).games(plans, seed=5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"event_attention": True}, {"positions": "sinusoidal"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"event_attention": True}, {"positions": "sinusoidal"}, {"positions": "as_of"}]
+)
 def test_reading_on_equals_reading_at_once(sim_store, changes):
     history = History(sim_store, Window("pitcher", games=2, events=160))
     positions = np.arange(40, 100, 20)
     batch = collate(history, positions - 1, positions + 1, Priors(sim_store), matchup="game")
     encoder = untrained(**changes).encoder
-    names = ("kind", "categorical", "numeric", "present", "game", "position", "matchup")
+    names = ("kind", "categorical", "numeric", "present", "game", "position", "ago", "matchup")
 
     def part(start, stop):
         return replace(batch, **{n: getattr(batch, n)[:, start:stop] for n in names})
@@ -113,9 +115,10 @@ def test_the_same_seed_plays_the_same_games(sim_store, plans, played):
     assert not again.games(plans, seed=6).pitches.equals(played.pitches)
 
 
-def test_sequences_are_told_as_in_training(sim_store, plans, monkeypatch):
+@pytest.mark.parametrize("positions", ["rotary", "as_of"])
+def test_sequences_are_told_as_in_training(sim_store, plans, monkeypatch, positions):
     """The states the simulator draws from are those of the same events read at once, in the store's own fields."""
-    model = untrained()
+    model = untrained(positions=positions)
     simulator = Simulator(model, sim_store, rows=1, games=1)
     simulator.bfloat16 = False
     seen, tokens, extend = [], [], model.encoder.extend
@@ -136,9 +139,9 @@ def test_sequences_are_told_as_in_training(sim_store, plans, monkeypatch):
     day = np.array([day_number(plans[0].day)])
     first, stop = simulator.history.before(np.array([starter]), day)
     assert stop > first
-    past = collate(simulator.history, first, stop, simulator.priors, matchup="game")
+    past = collate(simulator.history, first, stop, simulator.priors, matchup="game", as_of=day)
     past = replace(past, game=past.game + (past.kind != 1))
-    names = ("kind", "categorical", "numeric", "present", "game", "position", "matchup")
+    names = ("kind", "categorical", "numeric", "present", "game", "position", "ago", "matchup")
     chosen = [tokens[i] for i in mine]
     whole = replace(
         past,

@@ -17,11 +17,9 @@ import pytest
 
 from fullcount import store as store_module
 from fullcount.errors import FullcountError
-from fullcount.fields import BASES, BY_NAME, CATEGORICAL, DELTAS, NUMERIC
+from fullcount.fields import BASES, BY_NAME, COLUMN, DELTAS, NUMERIC
 from fullcount.sources.tables import Tables
 from fullcount.store import Store, _locked
-
-COLUMN = {f.name: i for i, f in enumerate(CATEGORICAL)}
 
 
 def season(tables: Tables, year: int) -> Tables:

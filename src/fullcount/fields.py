@@ -251,3 +251,6 @@ CATEGORICAL = tuple(f for f in FIELDS if not f.is_numeric)
 NUMERIC = tuple(f for f in FIELDS if f.is_numeric)
 TARGETS = tuple(f for f in FIELDS if f.target)
 BY_NAME = {f.name: f for f in FIELDS}
+#: Column of a field in the categorical or the numeric array of the store and of batches; its place in `FIELDS`.
+COLUMN = {f.name: i for fields in (CATEGORICAL, NUMERIC) for i, f in enumerate(fields)}
+PLACE = {f.name: i for i, f in enumerate(FIELDS)}

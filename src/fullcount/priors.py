@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fullcount.fields import BY_NAME, CALL_CLASS, CATEGORICAL, OUTCOMES, PITCH_TYPES
+from fullcount.fields import BY_NAME, CALL_CLASS, COLUMN, OUTCOMES, PITCH_TYPES
 from fullcount.sources.seasons import main_league
 from fullcount.store import ROLES, PlayerRole, Store, day_number
 from fullcount.windows import NO_DAY, player_day, ranges
@@ -313,10 +313,9 @@ def moment_of(categorical: NDArray[np.integer]) -> NDArray[np.int64]:
 
     Two for each kind of count (level, pitcher ahead, behind, two strikes, three balls): left-handed and other batters.
     """
-    where = {f.name: i for i, f in enumerate(CATEGORICAL)}
-    balls, strikes = categorical[:, where["balls"]], categorical[:, where["strikes"]]  # the count plus one
+    balls, strikes = categorical[:, COLUMN["balls"]], categorical[:, COLUMN["strikes"]]  # the count plus one
     kind = np.select([balls >= 4, strikes >= 3, balls > strikes, strikes > balls], [4, 3, 2, 1], default=0)
-    return np.asarray(2 * kind + (categorical[:, where["stand"]] == BY_NAME["stand"].ids["L"]))
+    return np.asarray(2 * kind + (categorical[:, COLUMN["stand"]] == BY_NAME["stand"].ids["L"]))
 
 
 _LEVEL_DECAY = np.log(2) / 60
@@ -371,7 +370,6 @@ def pitch_lines(store: Store, league: str) -> pl.DataFrame:
 
     Columns: batter, pitcher, date, and for each of `COUNT_KINDS` a count of each of `PITCH_RESULTS` and of all ("n").
     """
-    where = {f.name: i for i, f in enumerate(CATEGORICAL)}
     table = np.array(
         [
             -1,
@@ -385,8 +383,8 @@ def pitch_lines(store: Store, league: str) -> pl.DataFrame:
     start, length = np.asarray(runs["start"]).astype(np.int64), np.asarray(runs["length"]).astype(np.int64)
     rows = ranges(start, length)
     fields = np.asarray(store.categorical)
-    result = table[fields[:, where["call"]]]
-    balls, strikes = fields[:, where["balls"]], fields[:, where["strikes"]]  # ids: the count plus one, 0 unknown
+    result = table[fields[:, COLUMN["call"]]]
+    balls, strikes = fields[:, COLUMN["balls"]], fields[:, COLUMN["strikes"]]  # ids: the count plus one, 0 unknown
     kind = np.where(strikes == 3, 2, np.where((balls == 1) & (strikes == 1), 0, 1))
     known = (result >= 0) & (balls > 0) & (strikes > 0)
     width = len(PITCH_RESULTS) + 1
@@ -420,12 +418,12 @@ def type_lines(store: Store, league: str) -> pl.DataFrame:
     Columns: player, date, then `MOMENTS` x `PITCH_TYPES` counts.
     """
     fields, runs = np.asarray(store.categorical), store.runs
-    typed = fields[:, [f.name for f in CATEGORICAL].index("pitch_type")] > 0
+    typed = fields[:, COLUMN["pitch_type"]] > 0
     length = np.asarray(runs["length"]).astype(np.int64)
     rows = ranges(np.asarray(runs["start"]), length)
     owner = np.repeat(np.arange(len(length)), length)[typed[rows]]
     rows = rows[typed[rows]]
-    kinds = fields[rows, [f.name for f in CATEGORICAL].index("pitch_type")].astype(np.int64) - 1
+    kinds = fields[rows, COLUMN["pitch_type"]].astype(np.int64) - 1
     cell = moment_of(fields[rows]) * len(PITCH_TYPES) + kinds
     games = store.games.select("date", (pl.col("game_type") == "R") & (pl.col("league") == league))
     frame = pl.DataFrame(

@@ -21,7 +21,7 @@ from fullcount.fields import (
     AUTOMATIC_CALLS,
     BY_NAME,
     CALL_CLASS,
-    CATEGORICAL,
+    COLUMN,
     EVENT_OUTCOME,
     OUTCOMES,
     PITCH_CLASSES,
@@ -36,7 +36,6 @@ KEYS = ("row", "game_id", "season", "date", "batter", "pitcher", "batter_is_pitc
 #: Facts whose values are names without order.
 CATEGORIES = ("park", "stand", "throws", "previous")
 
-_PLACE = {f.name: i for i, f in enumerate(CATEGORICAL)}
 _NAMES = ("park", "stand", "throws")
 #: Facts that are numbers, and what the first id stands for (id 0 is missing).
 _NUMBERS = {
@@ -55,7 +54,7 @@ def pitch_facts(
     calls = [c for c in CALL_CLASS if automatic or c not in AUTOMATIC_CALLS]
     known = _answer("call", {c: PITCH_CLASSES.index(CALL_CLASS[c]) for c in calls})
     frame = _pitches(store, since, before, league)
-    frame = frame.with_columns(outcome=known[store.categorical[frame["row"], _PLACE["call"]]])
+    frame = frame.with_columns(outcome=known[store.categorical[frame["row"], COLUMN["call"]]])
     return _with_players(frame.filter(pl.col("outcome") >= 0), priors)
 
 
@@ -84,7 +83,7 @@ def type_facts(store: Store, priors: Priors, since: date, before: date, league: 
     """
     known = _answer("pitch_type", {t: i for i, t in enumerate(PITCH_TYPES)})
     frame = _pitches(store, since, before, league)
-    frame = frame.with_columns(outcome=known[store.categorical[frame["row"], _PLACE["pitch_type"]]])
+    frame = frame.with_columns(outcome=known[store.categorical[frame["row"], COLUMN["pitch_type"]]])
     frame = frame.filter(pl.col("outcome") >= 0).with_columns(
         pl.col("outcome").shift(1).over("game_id", "pitcher").alias("previous")
     )
@@ -139,7 +138,7 @@ def _pitches(store: Store, since: date, before: date, league: str) -> pl.DataFra
     length = runs["length"][wanted].astype(np.int64)
     rows = ranges(runs["start"][wanted], length)
     run = pl.DataFrame({n: runs[n][wanted] for n in ("game", "pa", "batter", "pitcher")})
-    facts = gather(store.categorical, rows)[:, [_PLACE[n] for n in (*_NAMES, *_NUMBERS)]]
+    facts = gather(store.categorical, rows)[:, [COLUMN[n] for n in (*_NAMES, *_NUMBERS)]]
     frame = (
         run[np.repeat(np.arange(len(wanted)), length)]
         .hstack(pl.DataFrame(facts, schema=[*_NAMES, *_NUMBERS]))

@@ -49,8 +49,8 @@ PRIOR = "prior alone"
 class FittingConfig(Judged):
     """Tasks x methods; see the module."""
 
-    fit: dict[str, Any] = {}
-    prior: dict[str, Any] = {}  # of the head that reads the prior alone
+    fit: dict[str, Any] = Field({})
+    prior: dict[str, Any] = Field({})  # of the head that reads the prior alone
     tasks: dict[str, dict[str, Any]] = Field(min_length=1)
     methods: dict[str, dict[str, Any]] = Field(min_length=1)
 
@@ -95,7 +95,8 @@ def fitting(run: Path, store: Store, config: FittingConfig, progress: bool = Fal
         actual, predicted, w = _predicted(out, found, history, priors, fit)
         if method == PRIOR:
             base = predicted
-        assert base is not None and len(base) == len(predicted), "all methods of a task are judged on one sample"
+        assert base is not None
+        assert len(base) == len(predicted), "all methods of a task are judged on one sample"
         for i, target in enumerate(TARGETS[fit.grain]):
             figures = versus(found, actual[:, i], base[:, i], predicted[:, i], w, config)
             if method == PRIOR:

@@ -32,9 +32,9 @@ from fullcount.evaluation.metrics import interval, pearson, resamples
 from fullcount.evaluation.pa_grain import shrink
 from fullcount.evaluation.pitch_grain import Ints, normalise, tally
 from fullcount.evaluation.probe import TARGETS, Blank, Floats, ProbeConfig, draw, represent, ridge
-from fullcount.fields import FIELDS, OUTCOMES, Role
+from fullcount.fields import COLUMN, OUTCOMES, PLACE, Role
 from fullcount.model.transformer import GamestateTransformer
-from fullcount.objectives.base import COLUMN, Losses, Objective, hide, plate_appearance_outcomes
+from fullcount.objectives.base import Losses, Objective, hide, plate_appearance_outcomes
 from fullcount.objectives.contrastive import Contrastive
 from fullcount.objectives.identity import Identity
 from fullcount.objectives.inning import Inning
@@ -226,7 +226,7 @@ def _count(batch: Batch, targets: Tensor) -> Tensor:
 
 def _shown_count(batch: Batch, targets: Tensor, hides: tuple[Role, ...]) -> Tensor:
     """The count at masked targets, 12 where an earlier target hides it."""
-    return torch.where(hide(batch, targets, hides)[targets][:, _BALLS], 12, _count(batch, targets))
+    return torch.where(hide(batch, targets, hides)[targets][:, PLACE["balls"]], 12, _count(batch, targets))
 
 
 def _alone(loss: str, wanted: Callable[[Any, Batch], Tensor]) -> Ask:
@@ -274,7 +274,6 @@ def _player(objective: Identity, batch: Batch) -> Asked:
     return sums["batter"] + sums["pitcher"], batch.role, wanted
 
 
-_BALLS = next(i for i, f in enumerate(FIELDS) if f.name == "balls")
 _ASK: dict[type[Objective], dict[str, Ask]] = {
     MaskedGamestate: {"call": _masked},
     NextEvent: {"call": _before_the_pitch("call"), "outcome": _before_the_pitch("outcome")},

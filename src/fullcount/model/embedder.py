@@ -6,10 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fullcount.batches import EVENT, SLOT, Batch
-from fullcount.fields import CATEGORICAL, FIELDS, NUMERIC, PITCH_TYPES, Role
+from fullcount.fields import CATEGORICAL, COLUMN, NUMERIC, PITCH_TYPES, PLACE, Role
 from fullcount.priors import Priors
-
-_LEAGUE = [f.name for f in CATEGORICAL].index("league")
 
 
 class EventEmbedder(nn.Module):
@@ -46,9 +44,8 @@ class EventEmbedder(nn.Module):
         offsets = torch.cumsum(widths, 0) - widths
         self.register_buffer("offsets", offsets, persistent=False)
         self.register_buffer("hidden_ids", offsets + widths - 1, persistent=False)
-        where = {f.name: i for i, f in enumerate(FIELDS)}
-        self.register_buffer("categorical_fields", torch.tensor([where[f.name] for f in CATEGORICAL]), persistent=False)
-        self.register_buffer("numeric_fields", torch.tensor([where[f.name] for f in NUMERIC]), persistent=False)
+        self.register_buffer("categorical_fields", torch.tensor([PLACE[f.name] for f in CATEGORICAL]), persistent=False)
+        self.register_buffer("numeric_fields", torch.tensor([PLACE[f.name] for f in NUMERIC]), persistent=False)
         self.table = nn.EmbeddingBag(int(widths.sum()), d_model, mode="sum")
         self.numeric = nn.Linear(2 * len(NUMERIC), d_model, bias=False)
         self.kind = nn.Embedding(4, d_model)
@@ -57,7 +54,7 @@ class EventEmbedder(nn.Module):
         self.matchup = nn.Linear(Priors.MATCHUP, d_model, bias=False) if matchup else None
         self.repertoire = nn.Linear(len(PITCH_TYPES), d_model) if repertoire else None
         self.situation = sum(f.role is Role.SITUATION for f in CATEGORICAL)  # they come first
-        self.whose_turn = where["stand"]
+        self.whose_turn = PLACE["stand"]
         self.league = league
         count = int(widths[: self.situation].sum())
         self.ahead = nn.EmbeddingBag(count, d_model, mode="sum") if ahead else None
@@ -75,7 +72,7 @@ class EventEmbedder(nn.Module):
             present = present & ~hidden[..., self.numeric_fields]
             numeric = numeric * present
         if not self.league:
-            ids[..., _LEAGUE] = self.offsets[_LEAGUE]
+            ids[..., COLUMN["league"]] = self.offsets[COLUMN["league"]]
         is_event = (batch.kind == EVENT).reshape(-1)
         # Only real events are looked up: padding, separators and slots carry no fields.
         x = self.kind(batch.kind.long()).reshape(size * width, -1)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fullcount.fields import CATEGORICAL, FIELDS, NUMERIC, TARGETS, Field, Role
+from fullcount.fields import CATEGORICAL, COLUMN, FIELDS, NUMERIC, TARGETS, Field, Role
 
 
 class FieldHeads(nn.Module):
@@ -28,7 +28,6 @@ class FieldHeads(nn.Module):
 
 #: Fields of a pitch that its situation does not tell, in the order in which they happen.
 UNFOLDING = tuple(f for f in FIELDS if f.role is not Role.SITUATION)
-_COLUMN = {f.name: i for fields in (CATEGORICAL, NUMERIC) for i, f in enumerate(fields)}
 
 #: What may be drawn: (field, ids drawn so far by field name) -> [n, vocabulary] bool, or None for everything.
 Legal = Callable[[Field, dict[str, Tensor]], Tensor | None]
@@ -60,7 +59,7 @@ class FieldChain(nn.Module):
 
     def told(self, field: Field, state: Tensor, categorical: Tensor, numeric: Tensor, present: Tensor) -> Tensor:
         """`state` [n, d_model] after `field` has become known; a missing value tells nothing."""
-        column = _COLUMN[field.name]
+        column = COLUMN[field.name]
         if field.name not in self.tell:
             return state
         if field.is_numeric:
@@ -92,7 +91,7 @@ class FieldChain(nn.Module):
         """
         rows, before = None, state
         for field in UNFOLDING:
-            column = _COLUMN[field.name]
+            column = COLUMN[field.name]
             if field.is_numeric:
                 if rows is None:  # most sources track few pitches: the others cost nothing
                     rows = present.any(dim=1).nonzero()[:, 0]
@@ -152,7 +151,7 @@ class FieldChain(nn.Module):
         drawn: dict[str, Tensor] = {}
         tracked = bool(present.any())
         for field in UNFOLDING:
-            column = _COLUMN[field.name]
+            column = COLUMN[field.name]
             if field.is_numeric:
                 if not tracked:
                     continue

@@ -10,15 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from fullcount.batches import EVENT, PAD, Batch
-from fullcount.fields import CATEGORICAL, EVENTS, FIELDS
+from fullcount.fields import COLUMN, EVENTS, PLACE
 from fullcount.model.attention import PlayerAttentionMask
 from fullcount.model.transformer import Block, EncoderConfig, GamestateTransformer, stacked
 
 LONGEST = 16  # pitches that are read together; hardly one plate appearance in a hundred thousand has more
 ROW = 64  # pitches in a row of the lower level, in which plate appearances stand side by side
-
-_EVENT, _BEGIN = ([f.name for f in CATEGORICAL].index(name) for name in ("event", "begin_pa"))
-_EVENT_FIELD, _BEGIN_FIELD = ([f.name for f in FIELDS].index(name) for name in ("event", "begin_pa"))
 
 
 class HierarchicalTransformer(GamestateTransformer):
@@ -158,9 +155,10 @@ def begins_turn(batch: Batch, hidden: Tensor | None = None) -> Tensor:
     Args:
         hidden: [B, S, len(FIELDS)] bool, fields not shown.
     """
-    begins, ends = batch.categorical[..., _BEGIN] > 0, batch.categorical[..., _EVENT] > 1 + EVENTS.index("none")
+    begins = batch.categorical[..., COLUMN["begin_pa"]] > 0
+    ends = batch.categorical[..., COLUMN["event"]] > 1 + EVENTS.index("none")
     if hidden is not None:
-        begins, ends = begins & ~hidden[..., _BEGIN_FIELD], ends & ~hidden[..., _EVENT_FIELD]
+        begins, ends = begins & ~hidden[..., PLACE["begin_pa"]], ends & ~hidden[..., PLACE["event"]]
     begins = begins | (batch.kind != EVENT)
     begins[:, 1:] |= ends[:, :-1] | (batch.kind[:, :-1] != EVENT)
     real = batch.kind != PAD

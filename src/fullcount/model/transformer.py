@@ -12,14 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from fullcount.batches import EVENT, PAD, Batch
-from fullcount.fields import CATEGORICAL, EVENTS
+from fullcount.fields import COLUMN, EVENTS
 from fullcount.model.attention import Context, Mask, Packing, PlayerAttentionMask, varlen_attend, without_padding
 from fullcount.model.cache import Cache
 from fullcount.model.embedder import EventEmbedder
 from fullcount.model.positions import rotary_angles, rotate, sinusoidal
 from fullcount.model.prefix import Prefix, behind
 
-_EVENT = [f.name for f in CATEGORICAL].index("event")
 _NO_EVENT = EVENTS.index("none") + 1
 
 #: How the pitches of a plate appearance become one vector.
@@ -287,7 +286,7 @@ class GamestateTransformer(nn.Module):
             width = self.config.d_model // self.config.heads
             angles = rotary_angles(batch, width, as_of=self.config.positions == "as_of")
         # A hidden event may not be told apart by the attention paid to it.
-        event = batch.categorical[..., _EVENT]
+        event = batch.categorical[..., COLUMN["event"]]
         flags = (event > 0) & (event != _NO_EVENT)
         if hidden is not None:
             flags = flags & ~hidden.any(dim=-1)

@@ -12,11 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fullcount.batches import EVENT, SEPARATOR, Batch, Sampler
-from fullcount.fields import CATEGORICAL, EVENT_OUTCOME, EVENTS, FIELDS, OUTCOMES, Role
+from fullcount.fields import COLUMN, EVENT_OUTCOME, EVENTS, FIELDS, OUTCOMES, Role
 from fullcount.model.transformer import GamestateTransformer
 from fullcount.store import Store
 
-COLUMN = {f.name: i for i, f in enumerate(CATEGORICAL)}
 #: Class of the plate-appearance outcome by event id; -1 for no event and for what is no plate appearance.
 _OUTCOME = torch.tensor([-1, *(OUTCOMES.index(EVENT_OUTCOME[e]) if e in EVENT_OUTCOME else -1 for e in EVENTS)])
 

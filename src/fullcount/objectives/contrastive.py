@@ -14,9 +14,9 @@ from torch.distributed.nn.functional import all_gather
 
 from fullcount.batches import EVENT, SEPARATOR, SLOT, Batch
 from fullcount.errors import FullcountError
-from fullcount.fields import OUTCOMES
+from fullcount.fields import COLUMN, OUTCOMES
 from fullcount.model.transformer import GamestateTransformer, mean_of_events
-from fullcount.objectives.base import COLUMN, Data, Losses, Objective, ObjectiveConfig
+from fullcount.objectives.base import Data, Losses, Objective, ObjectiveConfig
 from fullcount.priors import Priors
 
 Split = Literal["halves", "alternating"]

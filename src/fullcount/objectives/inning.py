@@ -9,10 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fullcount.batches import EVENT, Batch
-from fullcount.fields import BY_NAME
+from fullcount.fields import BY_NAME, COLUMN
 from fullcount.model.transformer import GamestateTransformer
 from fullcount.objectives.base import (
-    COLUMN,
     Data,
     Losses,
     Objective,

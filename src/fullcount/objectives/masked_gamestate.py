@@ -9,11 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from fullcount.batches import EVENT, Batch
-from fullcount.fields import Role
+from fullcount.fields import COLUMN, Role
 from fullcount.model.heads import FieldHeads
 from fullcount.model.transformer import GamestateTransformer
 from fullcount.objectives.base import (
-    COLUMN,
     Data,
     Losses,
     Objective,

@@ -10,10 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fullcount.batches import EVENT, Batch
-from fullcount.fields import CATEGORICAL, FIELDS, Role
+from fullcount.fields import CATEGORICAL, COLUMN, FIELDS, Role
 from fullcount.model.transformer import GamestateTransformer
 from fullcount.objectives.base import (
-    COLUMN,
     Data,
     Losses,
     Objective,

@@ -26,13 +26,12 @@ from torch import Tensor, nn
 
 from fullcount.batches import EVENT, Batch, mix
 from fullcount.errors import FullcountError
-from fullcount.fields import BY_NAME, CATEGORICAL, DELTAS, EVENTS, FIELDS, NUMERIC, Role
+from fullcount.fields import BY_NAME, CATEGORICAL, COLUMN, DELTAS, EVENTS, NUMERIC, PLACE, Role
 from fullcount.fields import Field as EventField
 from fullcount.model.encoders import build_encoder
 from fullcount.model.heads import FieldChain, Legal
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
 from fullcount.objectives.base import (
-    COLUMN,
     Data,
     Losses,
     Objective,
@@ -46,7 +45,6 @@ Source = Literal["learned", "unigram", "uniform", "swap"]
 
 _TOLD = [i for i, f in enumerate(CATEGORICAL) if f.role is not Role.SITUATION]
 _STATE = ("balls", "strikes", "outs", "bases")
-_PLACE = {f.name: i for i, f in enumerate(FIELDS)}
 
 
 class ReplacedEventConfig(ObjectiveConfig):
@@ -232,7 +230,7 @@ def draw(
     """
     truth, present = batch.categorical[targets], batch.present[targets]
     # Unseen is unknown: no state of the game that the generator was not shown may bound what it draws.
-    known = {n: (truth[:, COLUMN[n]] * ~hidden[targets][:, _PLACE[n]]).long() for n in _STATE}
+    known = {n: (truth[:, COLUMN[n]] * ~hidden[targets][:, PLACE[n]]).long() for n in _STATE}
     categorical = torch.zeros_like(truth)
     numeric = torch.zeros(present.shape, device=present.device)
     typed = truth[:, COLUMN["pitch_type"]] > 0

@@ -10,10 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fullcount.batches import EVENT, PAD, Batch
-from fullcount.fields import BY_NAME, DELTAS, FIELDS, Role
+from fullcount.fields import BY_NAME, COLUMN, DELTAS, FIELDS, Role
 from fullcount.model.transformer import GamestateTransformer
 from fullcount.objectives.base import (
-    COLUMN,
     Data,
     Losses,
     Objective,

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fullcount.batches import EVENT, SEPARATOR, SLOT, Batch, collate
 from fullcount.errors import FullcountError
-from fullcount.fields import AUTOMATIC_CALLS, BY_NAME, CATEGORICAL, NUMERIC
+from fullcount.fields import AUTOMATIC_CALLS, BY_NAME, CATEGORICAL, COLUMN, NUMERIC
 from fullcount.gamestate import Gamestate, Play
 from fullcount.model.cache import Cache
 from fullcount.model.precision import native_bfloat16
@@ -33,7 +33,6 @@ from fullcount.store import Store, day_number
 from fullcount.training.jobs import load_objective
 from fullcount.windows import History, Int, Window
 
-_COLUMN = {f.name: i for i, f in enumerate(CATEGORICAL)}
 _FINISHES = 1 << 30  # batters faced by whoever stays in to the end
 
 #: The nine of one side in batting order; each a tuple of players, one for each time up, the last of whom stays in.
@@ -338,7 +337,7 @@ class Simulator:
         self.priors = Priors(store) if model.encoder.config.matchup else None
         self.past, self.history = games, History(store, Window("pitcher", games=max(games, 1), events=480))
         if pitch_types is None:
-            sample = store.categorical[:: max(store.rows // 100_000, 1), _COLUMN["pitch_type"]]
+            sample = store.categorical[:: max(store.rows // 100_000, 1), COLUMN["pitch_type"]]
             pitch_types = bool((np.asarray(sample) > 0).mean() >= 0.5) if store.rows else False
         self.pitch_types = pitch_types
 
@@ -468,7 +467,7 @@ class _Rollout:
         states = model.encoder.extend(batch, self.mound, 1)[:, 0]
         absent = torch.zeros(len(every), len(NUMERIC), dtype=torch.bool, device=every.device)
         drawn, _ = model.chain.draw(states, generator, absent, state.legal, self.simulator.pitch_types)
-        pitch = {n: drawn[:, _COLUMN[n]].long() for n in ("call", "contact", "delta", "event")}
+        pitch = {n: drawn[:, COLUMN[n]].long() for n in ("call", "contact", "delta", "event")}
         self.state, play = state.apply(pitch)
         self.last[every, fielding] = situation + drawn
         self.position[every, fielding] += 1
