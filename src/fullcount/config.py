@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from fullcount.adaptation.methods import AnyAdaptation, Linear
 from fullcount.adaptation.performance import HeadName, Reads
 from fullcount.adaptation.samples import Grain
+from fullcount.adaptation.schedule import ScheduleName
 from fullcount.batches import CurriculumConfig
 from fullcount.errors import FullcountError
 from fullcount.model.transformer import EncoderConfig
@@ -116,6 +117,7 @@ class FinetuneConfig(Base):
     reads: Reads = "games"  # single games, whose mean is taken, or the whole window at once
     before: date  # the training cut-off: every target had happened before it
     since: date = date(1990, 1, 1)
+    schedule: ScheduleName = "none"  # what awaits a player's team in the season to come, read beside the prior
     leagues: tuple[str, ...] | None = None  # of the targets, each with its own league's priors; default: the main one
     validate_since: date | None = None  # targets from here on choose when to stop; default: the last tenth of the time
     batch_samples: int | None = Field(None, gt=0)  # default: 256, or 16 when games are encoded in the loop
@@ -130,6 +132,10 @@ class FinetuneConfig(Base):
             raise ValueError("relative needs grain = season and adaptation = linear: it compares everybody on one day")
         if self.head_first and self.keeps_embeddings:
             raise ValueError("head_first: with adaptation = linear the head is all there is")
+        if self.schedule != "none" and not (self.grain == "season" and self.head == "anchored" and self.use_prior):
+            raise ValueError(
+                "schedule needs grain = season, head = anchored and use_prior: it is read beside the prior"
+            )
         if self.targets and self.head != "anchored":
             raise ValueError("targets are chosen by the anchored head; the linear one fits all")
         return self

@@ -137,6 +137,7 @@ class PerformanceTask(Objective):
         embedding_decay: weight decay of the head's weights on the embedding.
         reads: what the encoder sees at once: single "games", of which the mean is taken, or the whole "window".
         targets: outcomes and extras to be fitted (anchored head); none: all. The others are told apart from nothing.
+        features: width of `Targets.features`: the prior's, and a schedule's where it is read (see `schedule`).
         pass_steps: steps of a pass over the samples, for methods with a schedule.
     """
 
@@ -159,6 +160,7 @@ class PerformanceTask(Objective):
         embedding_decay: float = 0.1,
         reads: Reads = "games",
         targets: tuple[str, ...] = (),
+        features: int = Priors.WIDTH,
         pass_steps: int = 1,
     ) -> None:
         super().__init__()
@@ -174,7 +176,7 @@ class PerformanceTask(Objective):
             self.head = CountHead(
                 width,
                 extras,
-                Priors.WIDTH,
+                features,
                 use_prior=use_prior,
                 use_opponent=use_opponent,
                 game=grain == "game",

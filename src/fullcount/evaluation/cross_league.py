@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fullcount.adaptation.heads import CountHead, Targets, log5
 from fullcount.adaptation.performance import SampleBatch, SampleSource
 from fullcount.adaptation.samples import Samples, samples
+from fullcount.adaptation.schedule import scheduled
 from fullcount.errors import FullcountError, told
 from fullcount.evaluation.metrics import Paired, bias, paired_bootstrap, pearson, sd_ratio
 from fullcount.fields import OUTCOMES
@@ -59,6 +60,7 @@ def cross_league(
         found = samples(
             store, history, priors, one.config.grain, since=since, before=date(season + 1, 1, 1), leagues=(league,)
         )
+        found = scheduled(found, store, priors, one.config.schedule)
         source = SampleSource(one.task, history, priors, found, one.cache(history, priors), progress)
         asked[name] = found, outcome_mix(one, name, source)
     said = {name: _keyed(s, mix) for name, (s, mix) in asked.items()}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fullcount.adaptation.performance import EmbeddingCache, PerformanceTask, SampleSource
 from fullcount.adaptation.samples import Samples, is_recent, known
+from fullcount.adaptation.schedule import ScheduleName, scheduled
 from fullcount.errors import FullcountError
 from fullcount.fields import OUTCOMES
 from fullcount.priors import EXTRAS, Priors
@@ -38,7 +39,7 @@ class Contextual:
 
     def __post_init__(self) -> None:
         self._priors = Priors(self.store)
-        self._tasks: dict[PlayerRole, tuple[PerformanceTask, History, EmbeddingCache | None]] = {}
+        self._tasks: dict[PlayerRole, tuple[PerformanceTask, History, EmbeddingCache | None, ScheduleName]] = {}
         self._cutoff: date = date.min
         for role, path in (("batter", self.batter), ("pitcher", self.pitcher)):
             if path is None:
@@ -48,7 +49,8 @@ class Contextual:
             if config.role != role or config.grain != "season":
                 raise FullcountError(f"{path}: fitted for {config.role}s at {config.grain} grain, not {role}s' seasons")
             history = History(self.store, config.history_window())
-            self._tasks[config.role] = fitted.task, history, fitted.cache(history, self._priors)
+            cache = fitted.cache(history, self._priors)
+            self._tasks[config.role] = fitted.task, history, cache, config.schedule
             self._cutoff = max(self._cutoff, fitted.cutoff)
 
     def project(self, as_of: date, league: League) -> Projection:
@@ -75,7 +77,7 @@ class Contextual:
         out = np.full((len(players), width), np.nan)
         if role not in self._tasks:
             return out
-        task, history, cache = self._tasks[role]
+        task, history, cache, schedule = self._tasks[role]
         day = np.full(len(players), day_number(as_of))
         first, stop = history.before(players, day)
         chosen = np.flatnonzero(is_recent(history, first, stop, day))
@@ -92,6 +94,7 @@ class Contextual:
             stop=stop[chosen],
             targets=known(self._priors, role, players[chosen], day[chosen]),
         )
+        asked = scheduled(asked, self.store, self._priors, schedule)
         out[chosen] = SampleSource(task, history, self._priors, asked, cache, progress=False).expected()
         return out
 

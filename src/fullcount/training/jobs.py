@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from fullcount.adaptation.performance import EmbeddingCache, PerformanceTask, SampleBatch, SampleSource
 from fullcount.adaptation.samples import samples
+from fullcount.adaptation.schedule import WIDTH as SCHEDULE_WIDTH
+from fullcount.adaptation.schedule import scheduled
 from fullcount.batches import Sampler
 from fullcount.config import FinetuneConfig, PretrainConfig, settled
 from fullcount.errors import FullcountError
@@ -195,6 +197,7 @@ def finetune(
     everything = samples(
         store, history, priors, config.grain, since=config.since, before=config.before, leagues=config.leagues
     )
+    everything = scheduled(everything, store, priors, config.schedule)
     if len(everything) < 20:
         raise FullcountError(f"only {len(everything)} samples before {config.before}: ingest more seasons")
     split = config.validate_since
@@ -274,6 +277,7 @@ def build_task(config: FinetuneConfig, encoder: GamestateTransformer, pass_steps
         embedding_decay=config.embedding_decay,
         reads=config.reads,
         targets=config.targets,
+        features=Priors.WIDTH + (SCHEDULE_WIDTH if config.schedule != "none" else 0),
         pass_steps=pass_steps,
     )
 
