@@ -122,17 +122,19 @@ def opened(path: Path | None, scratch: Path) -> Store:
     return Store.open_or_create(scratch / "store").add(league.tables, "simulated")
 
 
-def race(contestants: dict[str, Step], repeats: int, device: torch.device) -> dict[str, list[float]]:
+def race(
+    contestants: dict[str, Step], repeats: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Tokens a second of each contestant in each of `repeats` rounds, taking turns; the first round is not counted."""
     found: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(repeats + 1):
         for name, step in contestants.items():
             synchronise(device)
-            start = time.perf_counter()
+            start = clock()
             tokens = step(number)
             synchronise(device)
             if number:
-                found[name].append(tokens / (time.perf_counter() - start))
+                found[name].append(tokens / (clock() - start))
     return found
 
 
