@@ -171,6 +171,13 @@ def test_event_weighted_attention_is_the_dense_formula():
     got = attention(x, real, False, None, flags)
     assert (got - want).abs().max() < 1e-5
     assert (got - plain(x, real, False, None, flags)).abs().max() > 1e-2
+    weight = torch.randn_like(got)
+    learned = [attention.event_bias, attention.qkv.weight]
+    mine = torch.autograd.grad((got * weight).sum(), learned)
+    dense = torch.autograd.grad((want * weight).sum(), [attention.event_bias, plain.qkv.weight])
+    for a, b in zip(mine, dense, strict=True):
+        assert (a - b).abs().max() < 1e-5 * b.abs().max()
+    assert mine[0].abs().min() > 1e-3
 
 
 def test_only_the_end_of_a_plate_appearance_is_weighted(batch):

@@ -110,7 +110,9 @@ class Attention(nn.Module):
             flags = F.pad(flags, (ahead[0].shape[2], 0))
         scale = self.head_dim**-0.5
         if self.event_bias is not None:
-            q, k, v = self._with_event_channel(q, k, v, flags, scale)
+            # A CPU's kernel takes any number of channels; a GPU's, and the cache, want a multiple of eight.
+            extra = 1 if x.device.type == "cpu" and remember is None else 8
+            q, k, v = self._with_event_channel(q, k, v, flags, scale, extra)
         if remember is None:
             y = _attend(q, k, v, mask, causal and mask is None, scale)
         else:
@@ -121,17 +123,18 @@ class Attention(nn.Module):
         return self.out(y)  # type: ignore[no-any-return]
 
     def _with_event_channel(
-        self, q: Tensor, k: Tensor, v: Tensor, flags: Tensor, scale: float
+        self, q: Tensor, k: Tensor, v: Tensor, flags: Tensor, scale: float, extra: int
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value with as many `extra` channels, the first of which makes the bias."""
         assert self.event_bias is not None
-        extra = 8  # kernels want a multiple of eight channels, the same for query, key and value
-        one = F.pad(q.new_ones(*q.shape[:3], 1), (0, extra - 1))
-        bias = (self.event_bias.to(k.dtype)[None, :, None] * flags[:, None, :].to(k.dtype) / scale).unsqueeze(-1)
-        return (
-            torch.cat([q, one], dim=-1),
-            torch.cat([k, F.pad(bias, (0, extra - 1))], dim=-1),
-            F.pad(v, (0, extra)),
-        )
+        dtype = torch.float32 if q.device.type == "cpu" else q.dtype  # as `_attend` wants it: one copy does both
+
+        def widened(x: Tensor, first: Tensor) -> Tensor:
+            rest = F.pad(first.to(dtype).expand(x.shape[:3]).unsqueeze(-1), (0, extra - 1))
+            return torch.cat([x, rest], dim=-1)
+
+        bias = self.event_bias[:, None] * flags[:, None, :] / scale
+        return widened(q, q.new_ones(1)), widened(k, bias), widened(v, v.new_zeros(1))
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, scale: float) -> Tensor:
