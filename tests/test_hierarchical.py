@@ -183,6 +183,15 @@ def test_plate_appearances_meet_above_only(batch: Batch, pooling: str) -> None:
     assert (cut[moved].abs().amax(dim=1) > 1e-3).all()
 
 
+def test_a_player_without_history_is_his_slot(sim_store: Store) -> None:
+    history = History(sim_store, Window("batter"))
+    nothing = collate(history, np.array([3, 50]), np.array([3, 50]), None)
+    states = encoder()(nothing)
+    states.sum().backward()
+    assert states.shape == (2, 1, 16)
+    assert states.isfinite().all()
+
+
 def test_the_order_of_players_changes_nothing(batch: Batch) -> None:
     model = encoder()
     order = torch.randperm(len(batch.kind), generator=torch.Generator().manual_seed(0))

@@ -70,7 +70,7 @@ class HierarchicalTransformer(GamestateTransformer):
     def _lower(self, tokens: Tensor, angles: list[Tensor] | None, flags: Tensor, turns: Turns) -> Tensor:
         """[N, d_model] states of the events through the lower blocks. `angles`, `flags`: of all tokens, flattened."""
         cell = packed(turns.own)
-        rows = int(cell[-1]) // ROW + 1 if len(cell) else 0
+        rows = int(cell[-1]) // ROW + 1 if len(cell) else 1
 
         def spread(values: Tensor, fill: int = 0) -> Tensor:
             grid = values.new_full((rows * ROW, *values.shape[1:]), fill).index_copy(0, cell, values)
