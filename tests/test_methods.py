@@ -31,7 +31,7 @@ from fullcount.errors import FullcountError
 from fullcount.model.encoders import build_encoder
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
 from fullcount.priors import Priors
-from fullcount.training.jobs import finetune, load_task, pretrain
+from fullcount.training.jobs import finetune, load_encoder, load_task, pretrain
 from fullcount.training.loop import TrainConfig
 from fullcount.training.run import Run, fingerprint
 from fullcount.windows import History, Window
@@ -213,11 +213,7 @@ def test_a_fit_leaves_what_is_frozen_alone_and_saves_only_the_rest(name, sim_sto
     summary = finetune(config, sim_store, encoder_run, tmp_path / "run", progress=False)
     assert fingerprint(load_file(encoder_run / "weights.safetensors")) == before
     saved = load_file(tmp_path / "run" / "weights.safetensors")
-    original = {
-        n.removeprefix("encoder."): t
-        for n, t in load_file(encoder_run / "weights.safetensors").items()
-        if n.startswith("encoder.")
-    }
+    original = weights(load_encoder(encoder_run)[0])
     trained = {n.removeprefix("encoder.") for n in saved if n.startswith("encoder.")}
     fitted = load_task(tmp_path / "run")
     now = weights(fitted.task.encoder)
@@ -357,10 +353,10 @@ def test_unfreezing_resumes_in_the_middle_bit_for_bit(sim_store, encoder_run, tm
     a, b = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[n], b[n]) for n in a)
-    start = load_file(encoder_run / "weights.safetensors")
-    assert torch.equal(a["encoder.embedder.numeric.weight"], start["encoder.embedder.numeric.weight"])
-    assert not torch.equal(a["encoder.blocks.2.up.weight"], start["encoder.blocks.2.up.weight"])
-    assert not torch.equal(a["encoder.blocks.0.up.weight"], start["encoder.blocks.0.up.weight"]), "thawed at step 6"
+    start = weights(load_encoder(encoder_run)[0])
+    assert torch.equal(a["encoder.embedder.numeric.weight"], start["embedder.numeric.weight"])
+    assert not torch.equal(a["encoder.blocks.2.up.weight"], start["blocks.2.up.weight"])
+    assert not torch.equal(a["encoder.blocks.0.up.weight"], start["blocks.0.up.weight"]), "thawed at step 6"
 
 
 # ---------------------------------------------------------------------------------------------- what is encoded when

@@ -276,7 +276,7 @@ class Sampler:
         self.tokens, self.seed, self.block = tokens, seed, block
         self.priors, self.matchup, self.repertoire = priors, matchup, repertoire
         low, high = day_number(since), day_number(before)
-        self._low = low
+        self._low, self._high = low, high
         self._pools: list[Int] = []
         for h in self.histories:
             pool = np.flatnonzero((h.days >= low) & (h.days < high) & (h.events > 0))
@@ -342,6 +342,26 @@ class Sampler:
             rank[np.argsort(-events, kind="stable")] = np.arange(len(ids))
             found.append(rank[owner])
         return found
+
+    def seen(self) -> dict[str, dict[str, int]]:
+        """In how many pitches of the play that batches are drawn from each id of each categorical field occurs, and, as
+        "present", each numeric field: field -> id -> pitches."""
+        store = self.histories[0].store
+        drawn = np.zeros(store.rows, dtype=bool)
+        for h in self.histories:
+            rows, _ = h.rows(np.flatnonzero((h.days >= self._low) & (h.days < self._high)))
+            drawn[rows] = True
+        ids = [np.zeros(f.capacity, dtype=np.int64) for f in CATEGORICAL]
+        present = np.zeros(len(NUMERIC), dtype=np.int64)
+        for rows in np.array_split(np.flatnonzero(drawn), store.rows // 200_000 + 1):
+            for count, column in zip(ids, gather(store.categorical, rows).T, strict=True):
+                count += np.bincount(column, minlength=len(count))
+            present += (~np.isnan(gather(store.numeric, rows))).sum(axis=0)
+        found = {
+            f.name: {str(i): int(count[i]) for i in np.flatnonzero(count)}
+            for f, count in zip(CATEGORICAL, ids, strict=True)
+        }
+        return found | {f.name: {"present": int(n)} for f, n in zip(NUMERIC, present, strict=True) if n}
 
     def _windows(self, history: History, positions: Int) -> tuple[Int, Int]:
         """Windows that end at `positions` and reach no further back than `since`."""

@@ -104,6 +104,7 @@ class FinetuneConfig(Base):
     grain: Grain = "season"
     adaptation: AnyAdaptation = Linear()  # or its name: "linear", "full", "gradual", "adapters", "prefix", "lora" ...
     head_first: bool = False  # begin with the head that the frozen encoder gets (Kumar et al. 2022)
+    head_rate: float = Field(1.0, gt=0, le=1)  # the head's share of train.lr, which is the rate of what is added
     scratch: bool = False  # new weights in the encoder's shape: what is pre-training worth?
     head: HeadName = "anchored"
     targets: tuple[str, ...] = ()  # outcomes and extras that are fitted; none: all
@@ -150,7 +151,14 @@ class FinetuneConfig(Base):
         w = self.history_window()
         window = WindowConfig(**{name: getattr(w, name) for name in WindowConfig.model_fields})
         head = FinetuneConfig.model_fields["train"].default.model_copy(update={"seed": self.train.seed})
-        changes = {"adaptation": Linear(), "head_first": False, "relative": False, "window": window, "train": head}
+        changes = {
+            "adaptation": Linear(),
+            "head_first": False,
+            "head_rate": 1.0,
+            "relative": False,
+            "window": window,
+            "train": head,
+        }
         return self.model_copy(update={**changes, "batch_samples": None, "stretch": None})
 
     @property

@@ -135,6 +135,7 @@ class PerformanceTask(Objective):
             history on the day (season grain, frozen encoder), so that a drifting league does not look like a change
             in everybody.
         embedding_decay: weight decay of the head's weights on the embedding.
+        head_rate: the head's share of the learning rate.
         reads: what the encoder sees at once: single "games", of which the mean is taken, or the whole "window".
         targets: outcomes and extras to be fitted (anchored head); none: all. The others are told apart from nothing.
         features: width of `Targets.features`: the prior's, and a schedule's where it is read (see `schedule`).
@@ -158,6 +159,7 @@ class PerformanceTask(Objective):
         use_embedding: bool = True,
         relative: bool = False,
         embedding_decay: float = 0.1,
+        head_rate: float = 1.0,
         reads: Reads = "games",
         targets: tuple[str, ...] = (),
         features: int = Priors.WIDTH,
@@ -165,6 +167,7 @@ class PerformanceTask(Objective):
     ) -> None:
         super().__init__()
         self.use_embedding, self.relative, self.embedding_decay = use_embedding, relative, embedding_decay
+        self.head_rate = head_rate
         self.encoder, self.adaptation, self.pass_steps = adaptation.apply(encoder), adaptation, pass_steps
         self.unfreezes = adaptation.unfreezes
         self._frozen = {n for n, p in self.encoder.named_parameters() if not p.requires_grad}
@@ -228,12 +231,12 @@ class PerformanceTask(Objective):
         return self.head.expected(self.represent(batch), batch.targets)
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Head at the configured rate; trained encoder parameters at the adaptation's share of it."""
+        """Trained encoder parameters at the adaptation's share of the configured rate, the head at its own."""
         reads = [self.head.embedding.weight]
         other = [p for p in self.head.parameters() if p is not reads[0]]
         groups = [
-            {"params": reads, "lr": lr, "weight_decay": self.embedding_decay},
-            {"params": other, "lr": lr, "weight_decay": weight_decay},
+            {"params": reads, "lr": lr * self.head_rate, "weight_decay": self.embedding_decay},
+            {"params": other, "lr": lr * self.head_rate, "weight_decay": weight_decay},
         ]
         rates: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.encoder.named_parameters():

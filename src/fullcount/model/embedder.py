@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -61,6 +63,26 @@ class EventEmbedder(nn.Module):
         tables = [self.table.weight, self.kind.weight, self.role.weight]
         for weight in tables if self.ahead is None else [*tables, self.ahead.weight]:
             nn.init.normal_(weight, std=0.5 / len(CATEGORICAL) ** 0.5)
+
+    @torch.no_grad()
+    def read_unseen_as_usual(self, seen: Mapping[str, Mapping[str, int]]) -> None:
+        """What training never saw is not read with the weights it began with, which say nothing: an id is read as the
+        average of those of its field, a number as absent. (A new park, or speeds where there were none.)
+
+        Args:
+            seen: field -> id -> pitches, see `Sampler.seen`.
+        """
+        for i, field in enumerate(CATEGORICAL):
+            count = torch.zeros(field.capacity)
+            for number, pitches in seen.get(field.name, {}).items():
+                count[int(number)] = pitches
+            tables = [self.table] if i >= self.situation or self.ahead is None else [self.table, self.ahead]
+            for table in tables:
+                rows = table.weight[int(self.offsets[i]) :][: field.capacity]
+                rows[count == 0] = (count / count.sum().clamp(min=1)).to(rows) @ rows
+        for i, field in enumerate(NUMERIC):
+            if field.name not in seen:
+                self.numeric.weight[:, [i, len(NUMERIC) + i]] = 0
 
     def forward(self, batch: Batch, hidden: Tensor | None = None) -> Tensor:
         """Args: batch; hidden: [B, S, len(FIELDS)] bool, fields the encoder may not see at each token."""

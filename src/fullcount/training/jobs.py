@@ -20,6 +20,7 @@ from fullcount.adaptation.schedule import scheduled
 from fullcount.batches import Sampler
 from fullcount.config import FinetuneConfig, PretrainConfig, settled
 from fullcount.errors import FullcountError
+from fullcount.model.embedder import EventEmbedder
 from fullcount.model.encoders import build_encoder
 from fullcount.model.prefix import Prefix
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer, mean_of_events
@@ -90,7 +91,7 @@ def pretrain(
     """
     config = settled(config, store, config.before)
     task, train, check = build_pretraining(config, store)
-    facts = {"data": store.fingerprint(), "cutoff": config.before.isoformat()}
+    facts: dict[str, Any] = {"data": store.fingerprint(), "cutoff": config.before.isoformat(), "seen": train.seen()}
     if init is not None:
         facts["init"] = _begin_with(task, init, config)
     run = Run(out)
@@ -150,6 +151,7 @@ def load_objective(path: Path, store: Store) -> tuple[Objective, PretrainConfig,
     objective, _, _ = build_pretraining(config, store)
     tensors, _ = run.load(run.weights)
     objective.load_state_dict(tensors, strict=False)
+    _read_unseen_as_usual(objective, facts)
     return objective.eval(), config, date.fromisoformat(facts["cutoff"])
 
 
@@ -175,7 +177,15 @@ def load_encoder(path: Path, scratch: int | None = None) -> tuple[GamestateTrans
         tensors, _ = run.load(run.weights)
         mine = {n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
         encoder.load_state_dict(mine)
+    _read_unseen_as_usual(encoder, config["facts"])
     return encoder, fingerprint(encoder.state_dict()), cutoff
+
+
+def _read_unseen_as_usual(module: nn.Module, facts: dict[str, Any]) -> None:
+    """See `EventEmbedder.read_unseen_as_usual`; runs of before this was recorded are left alone."""
+    for part in module.modules():
+        if isinstance(part, EventEmbedder) and "seen" in facts:
+            part.read_unseen_as_usual(facts["seen"])
 
 
 def _encoder_of(config: FinetuneConfig, run: Path) -> tuple[GamestateTransformer, str, date]:
@@ -275,6 +285,7 @@ def build_task(config: FinetuneConfig, encoder: GamestateTransformer, pass_steps
         use_embedding=config.use_embedding,
         relative=config.is_relative(),
         embedding_decay=config.embedding_decay,
+        head_rate=config.head_rate,
         reads=config.reads,
         targets=config.targets,
         features=Priors.WIDTH + (SCHEDULE_WIDTH if config.schedule != "none" else 0),
