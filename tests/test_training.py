@@ -28,7 +28,7 @@ from fullcount.objectives.base import Losses
 from fullcount.store import Store
 from fullcount.training.devices import processes
 from fullcount.training.jobs import build_pretraining, finetune, load_encoder, load_task, pretrain
-from fullcount.training.loop import TrainConfig, fit, learning_rate_factor
+from fullcount.training.loop import TrainConfig, _stop_request, fit, learning_rate_factor
 from fullcount.training.run import Run, fingerprint
 
 TINY = {"d_model": 16, "layers": 1, "heads": 2, "feedforward": 32}
@@ -234,11 +234,16 @@ toy(Path({out!r}), module={module}(**{options!r}), **{train!r})
 """
 
 
+def _toy_script(out: Path, module: type[Line], options: dict[str, Any], train: dict[str, Any]) -> Path:
+    script = out.with_suffix(".py")
+    given = {"module": module.__name__, "options": options, "train": train}
+    script.write_text(_TOY.format(tests=str(Path(__file__).parent), out=str(out), **given))
+    return script
+
+
 def toy_of_two(out: Path, module: type[Line] = Line, options: dict[str, Any] | None = None, **train: Any) -> str:
     """The toy in two processes; returns what they said on their way to an error."""
-    script = out.with_suffix(".py")
-    given = {"module": module.__name__, "options": options or {}, "train": train}
-    script.write_text(_TOY.format(tests=str(Path(__file__).parent), out=str(out), **given))
+    script = _toy_script(out, module, options or {}, train)
     done = subprocess.run([*_TORCHRUN, str(script)], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
     return done.stderr.decode() if done.returncode else ""
 
@@ -257,9 +262,7 @@ def alike(one: Path, two: Path, within: float = 1e-6) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("module", "train"), [(Line, {}), (Thawing, {}), (Deep, {"strategy": "fsdp"}), (Line, {"strategy": "ddp"})]
-)
+@pytest.mark.parametrize(("module", "train"), [(Line, {}), (Thawing, {}), (Deep, {"strategy": "fsdp"})])
 def test_two_processes_on_shares_are_one_process_on_the_whole(tmp_path, module, train):
     """Every loss is divided by the number of its targets in all processes, however they are spread."""
     toy(tmp_path / "one", module=module())
@@ -333,7 +336,6 @@ def test_what_needs_the_whole_step_is_not_accumulated(sim_store, tmp_path):
         ({}, (3, 1)),
         ({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2", "WORLD_SIZE": "8"}, (4, 2)),
         ({"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2", "SLURM_STEP_ID": "0"}, (4, 2)),
-        ({"SLURM_NTASKS": "1", "SLURM_NNODES": "1"}, (3, 1)),
         ({"SLURM_NTASKS": "8", "SLURM_JOB_NAME": "interactive"}, (3, 1)),
         # torchrun inside a SLURM job: its word counts
         (
@@ -346,16 +348,46 @@ def test_processes_are_counted_as_they_were_started(started, expected):
     assert processes(started, devices=3) == expected
 
 
+@pytest.mark.slow
+def test_two_tasks_of_slurm_are_one_process_on_the_whole(tmp_path):
+    toy(tmp_path / "one")
+    script = _toy_script(tmp_path / "two", Line, {}, {})
+    job = {"JOB_ID": "4711", "NTASKS": "2", "NTASKS_PER_NODE": "2", "NNODES": "1", "STEP_ID": "0", "NODEID": "0"}
+    tasks = []
+    for rank in ("0", "1"):
+        given = {f"SLURM_{k}": v for k, v in (job | {"PROCID": rank, "LOCALID": rank}).items()}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"} | given
+        tasks.append(
+            subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True)
+        )
+    for task in tasks:
+        _, errors = task.communicate(timeout=120)
+        assert task.returncode == 0, errors
+    assert alike(tmp_path / "one", tmp_path / "two", 1e-5)
+
+
+def test_preemption_lets_the_step_end_and_only_a_second_ctrl_c_does_not_wait():
+    with _stop_request() as asked:
+        assert not asked()
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):  # SLURM sends one, then the other
+            signal.raise_signal(number)
+            assert asked()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 @pytest.mark.parametrize(
     ("started", "sentence"),
     [
         ({"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4"}, "put srun before"),
         ({"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0"}, "--ntasks-per-node"),
+        ({"SLURM_NTASKS": "1"}, "--ntasks-per-node"),  # and Fabric would start no second process
     ],
 )
 def test_slurm_is_told_what_is_missing(started, sentence):
     with pytest.raises(FullcountError, match=sentence):
-        processes(started, devices=1)
+        processes(started, devices=2)
+    assert processes({"SLURM_NTASKS": "1"}, devices=1) == (1, 1)
 
 
 def test_what_fsdp_cannot_train_is_refused(sim_store, tmp_path):
@@ -483,6 +515,19 @@ def test_learning_rate_rises_then_falls():
     assert rates[10] == pytest.approx(1)
     assert all(a >= b for a, b in pairwise(rates[10:]))
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_blocks_learn_the_same_under_the_same_names(sim_store, tmp_path):
+    for name, compiled in (("as it is", False), ("compiled", True)):
+        pretrain(configuration(steps=3, log_every=1, compile=compiled), sim_store, tmp_path / name, progress=False)
+    one, two = weights(tmp_path / "as it is"), weights(tmp_path / "compiled")
+    assert one.keys() == two.keys()
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+    for a, b in zip(*(Run(tmp_path / n).records() for n in ("as it is", "compiled")), strict=True):
+        for name in a.keys() - {"seconds"}:
+            assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-4), name
 
 
 def test_a_finished_run_stays_as_it_is(sim_store, uninterrupted):

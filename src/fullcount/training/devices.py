@@ -68,17 +68,19 @@ def processes(environment: Mapping[str, str], devices: int) -> tuple[int, int]:
     Fabric finds each process's rank itself, but wants to be told these two.
 
     Raises:
-        FullcountError: several SLURM tasks without srun (each would wait for the others), or an unsaid number a node.
+        FullcountError: several SLURM tasks without srun (one would wait for the others), or an unsaid number a node.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
         return int(environment["LOCAL_WORLD_SIZE"]), int(environment["GROUP_WORLD_SIZE"])
-    tasks = int(environment.get("SLURM_NTASKS", "1"))
-    if tasks == 1 or environment.get("SLURM_JOB_NAME") in ("bash", "interactive"):  # as Fabric tells them apart
-        return devices, 1
-    if "SLURM_STEP_ID" not in environment:
-        raise FullcountError(f"SLURM gave {tasks} tasks, but this is one process: put srun before the command")
+    if "SLURM_NTASKS" not in environment or environment.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return devices, 1  # as Fabric tells them apart
+    tasks = int(environment["SLURM_NTASKS"])
+    if tasks == 1 and devices == 1:
+        return 1, 1
     if "SLURM_NTASKS_PER_NODE" not in environment:
-        raise FullcountError("SLURM: say --ntasks-per-node (the GPUs of a node) in place of --ntasks")
+        raise FullcountError("SLURM: say --ntasks-per-node (the GPUs of a node), not --ntasks or devices")
+    if tasks > 1 and "SLURM_STEP_ID" not in environment:
+        raise FullcountError(f"SLURM gave {tasks} tasks, but this is one process: put srun before the command")
     return int(environment["SLURM_NTASKS_PER_NODE"]), int(environment.get("SLURM_NNODES", "1"))
 
 

@@ -179,7 +179,8 @@ def fit(
                 if fabric.is_global_zero:
                     run.log({"step": state.step, **{f"validation/{n}": v for n, v in figures.items()}})
                     _board(board, {"step": state.step, **{f"validation/{n}": v for n, v in figures.items()}})
-            interrupted = bool(_sum(fabric, torch.tensor(float(stop()))))
+            asked = torch.tensor(float(stop()), device=fabric.device)
+            interrupted = bool(_over_all(fabric, {"asked": asked})["asked"])
             if state.step % config.checkpoint_every == 0 or last or interrupted or state.meta["stopped_early"]:
                 state.meta["seconds"] = elapsed()
                 state.save(fabric.is_global_zero)
@@ -214,28 +215,26 @@ def _backward(
 
     with torch.no_grad():
         later = [forward(number).counts for number in range(1, config.accumulate)]
+    sums: dict[str, Tensor] = {}
+    total = torch.zeros((), device=fabric.device)
     for number in range(config.accumulate):
         with fabric.no_backward_sync(cast(Any, wrapped), enabled=number + 1 < config.accumulate):
             losses = forward(number)
             if number == 0:
-                names = list(losses.sums)
-                seen = [torch.stack([counts[n].float() for n in names]) for counts in (losses.counts, *later)]
-                tokens = torch.tensor([float(batch.tokens) for batch in given], device=fabric.device).sum()
-                *counts, tokens = _sum(fabric, torch.cat([torch.stack(seen).sum(dim=0), tokens[None]]))
-                done = torch.zeros(len(names) + 1, device=fabric.device)
+                here = {n: torch.stack([c[n].float() for c in (losses.counts, *later)]).sum() for n in losses.sums}
+                here["tokens"] = total + sum(batch.tokens for batch in given)
+                targets = _over_all(fabric, here)
             # Processes average their gradients; each loss must be divided by the number of targets of all of them.
-            weighted = [
-                losses.weights[n] * losses.sums[n] * fabric.world_size / count.clamp(min=1)
-                for n, count in zip(names, counts, strict=True)
+            parts = [
+                losses.weights[n] * s * fabric.world_size / targets[n].clamp(min=1) for n, s in losses.sums.items()
             ]
-            part = torch.stack(weighted).sum()
+            part = torch.stack(parts).sum()
             fabric.backward(part)
-            done += torch.stack([*(losses.sums[n].detach().float() for n in names), part.detach() / fabric.world_size])
-    *sums, total = _sum(fabric, done)
-    found = Losses()
-    for name, value, count in zip(names, sums, counts, strict=True):
-        found.add(name, value, count, losses.weights[name])
-    return found, float(total), int(tokens)
+        total += part.detach() / fabric.world_size
+        sums = {n: s.detach().float() + sums.get(n, 0.0) for n, s in losses.sums.items()}
+    seen = _over_all(fabric, {**sums, "total": total})
+    whole_step = Losses({n: seen[n] for n in sums}, {n: targets[n] for n in sums}, losses.weights)
+    return whole_step, float(seen["total"]), int(targets["tokens"])
 
 
 class _State:
@@ -307,9 +306,10 @@ class _State:
         return self.best or self._trained()
 
 
-def _sum(fabric: Fabric, value: Tensor) -> Tensor:
-    """Sum over processes."""
-    return cast(Tensor, fabric.all_reduce(value.clone(), reduce_op="sum"))  # it reduces in place
+def _over_all(fabric: Fabric, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Sums of single numbers over processes, in one exchange."""
+    summed = cast(Tensor, fabric.all_reduce(torch.stack(list(values.values())), reduce_op="sum"))
+    return dict(zip(values, summed.unbind(), strict=True))
 
 
 @contextmanager
