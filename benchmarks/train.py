@@ -4,8 +4,8 @@
 
 Steps of the three contestants take turns, so that whatever else the machine does meets them alike: masked gamestate
 modelling on the sampler's batches, the same with event-weighted attention, and PyTorch's own encoder of the same shape
-(no dropout) on dense random batches of the same number of tokens. Medians over the repeats; the cost of event weights is
-the median of the two steps' ratio on the same batch. On one thread time is the processor's, which other jobs of the
+(no dropout) on dense random batches of the same number of tokens. Medians over the repeats; the cost of event weights
+is the median of the two steps' ratio on the same batch. On one thread time is the processor's, which other jobs of the
 machine disturb less.
 """
 
