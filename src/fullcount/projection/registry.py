@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fullcount.errors import FullcountError
+from fullcount.projection.boosted import BoostedMarcel
 from fullcount.projection.contextual import Contextual
 from fullcount.projection.equivalencies import Equivalencies
 from fullcount.projection.external import External
@@ -12,21 +14,24 @@ from fullcount.projection.marcel import Marcel
 from fullcount.projection.system import System
 from fullcount.store import Store
 
+#: Systems that need nothing but a league.
+SYSTEMS: dict[str, Callable[[], System]] = {"marcel": Marcel, "marcel_gb": BoostedMarcel, "mle": Equivalencies}
+
 
 def make_system(spec: str, store: Store) -> System:
     """A system from its spelling.
 
-    `marcel`; `mle`, Marcel with minor-league equivalencies for whom he does not project; `NAME=BATTER_RUN,PITCHER_RUN`
-    with folders of fitted runs (either may be empty) is the contextual model; `NAME=FOLDER` with a folder of projection
-    CSVs is an external system.
+    `marcel`; `marcel_gb`, Marcel with boosted differences; `mle`, Marcel with minor-league equivalencies for whom he
+    does not project; `NAME=BATTER_RUN,PITCHER_RUN` with folders of fitted runs (either may be empty) is the contextual
+    model; `NAME=FOLDER` with a folder of projection CSVs is an external system.
     """
     name, equals, value = spec.partition("=")
     if not equals:
-        if name == "marcel":
-            return Marcel()
-        if name == "mle":
-            return Equivalencies()
-        raise FullcountError(f"no system {spec!r}: write marcel, mle, NAME=BATTER_RUN,PITCHER_RUN or NAME=FOLDER")
+        if name in SYSTEMS:
+            return SYSTEMS[name]()
+        raise FullcountError(
+            f"no system {spec!r}: write {', '.join(SYSTEMS)}, NAME=BATTER_RUN,PITCHER_RUN or NAME=FOLDER"
+        )
     if "," in value:
         batter, _, pitcher = value.partition(",")
         return Contextual(store, Path(batter) if batter else None, Path(pitcher) if pitcher else None, name=name)
