@@ -15,14 +15,14 @@ from fullcount.model.attention import PlayerAttentionMask
 from fullcount.model.transformer import Block, EncoderConfig, GamestateTransformer, stacked
 
 LONGEST = 16  # pitches that are read together; hardly one plate appearance in a hundred thousand has more
-ROW = 64  # pitches in a row of the lower level, in which plate appearances stand side by side
+ROW = 64  # tokens in a row of the lower level, in which plate appearances stand side by side
 
 
 class HierarchicalTransformer(GamestateTransformer):
     """Contextual event embeddings, [B, S] tokens -> [B, S, d_model], through a sequence a quarter as long.
 
-    The lower blocks read the pitches of a plate appearance and nothing else. Pooled, these are one token of the
-    sequence slot, [SEP] game, [SEP] game, ..., which the upper blocks and the prefix read as in
+    The lower blocks read the pitches of a plate appearance (a separator, the slot) and nothing else. Pooled, these are
+    one token of the sequence slot, [SEP] game, [SEP] game, ..., which the upper blocks and the prefix read as in
     `GamestateTransformer`. A pitch's state is what the lower level makes of it plus a linear map of its plate
     appearance's state above. In a causal encoder it is the state of what stands before its plate appearance, but for
     the last pitch, which has seen it all.
@@ -47,84 +47,86 @@ class HierarchicalTransformer(GamestateTransformer):
         x, angles, flags = self._read(batch, hidden)
         turns = Turns.of(batch, hidden)
         size, count = turns.kind.shape
-        tokens, flags = x.flatten(0, 1), flags.flatten()
         turned = None if angles is None else [a[:, 0].flatten(0, 1) for a in angles]
+        lower = self._lower(x.flatten(0, 1), turned, flags.flatten(), turns)
 
-        events = self._lower(tokens, turned, flags, turns)
-        tokens = tokens.index_copy(0, turns.event, events.to(tokens.dtype))
-
-        pooled = torch.where((turns.kind == EVENT).view(-1, 1), self._pool(events, turns), tokens[turns.first])
         game = batch.game.flatten()[turns.first].view(size, count)
         mask = PlayerAttentionMask(self.config.context, self.config.causal)(replace(batch, kind=turns.kind, game=game))
         if turned is not None:
             cos, sin = (a[turns.first].view(size, 1, count, -1) for a in turned)
             angles = cos, sin
         ends = torch.zeros(size * count, dtype=torch.bool, device=x.device)
-        ends[turns.own[flags[turns.event]]] = True
-        above = self._through(pooled.view(size, count, -1), mask, angles, ends.view(size, count), batch.task)
+        ends[turns.owner.flatten()[flags.flatten()]] = True
+        pooled = self._pool(lower, turns).view(size, count, -1)
+        above = self._through(pooled, mask, angles, ends.view(size, count), batch.task)
 
         seen = turns.owner - turns.unfinished.long() if self.config.causal else turns.owner
-        states = tokens + self.context(above).flatten(0, 1)[seen.flatten()]
-        return self.norm_events(states).view(x.shape)  # type: ignore[no-any-return]
+        context = self.context(above).flatten(0, 1).index_select(0, seen.flatten())
+        return self.norm_events(lower.index_select(0, turns.cell) + context).view(x.shape)  # type: ignore[no-any-return]
 
     def _lower(self, tokens: Tensor, angles: list[Tensor] | None, flags: Tensor, turns: Turns) -> Tensor:
-        """[N, d_model] states of the events through the lower blocks. `angles`, `flags`: of all tokens, flattened."""
-        cell = packed(turns.own)
-        rows = int(cell[-1]) // ROW + 1 if len(cell) else 1
+        """[C, d_model] what the lower blocks make of the token in each cell.
 
-        def spread(values: Tensor, fill: int = 0) -> Tensor:
-            grid = values.new_full((rows * ROW, *values.shape[1:]), fill).index_copy(0, cell, values)
-            return grid.view(rows, ROW, *values.shape[1:])
+        Args:
+            tokens: [B * S, d_model]. angles, flags: of these, as of `Block`.
+        """
 
-        whose = spread(turns.own, -1)
-        mask = whose.unsqueeze(2) == whose.unsqueeze(1)
+        def laid_out(values: Tensor) -> Tensor:
+            return values.index_select(0, turns.token).view(-1, ROW, *values.shape[1:])
+
+        turn = turns.turn.view(-1, ROW)
+        mask = turn.unsqueeze(2) == turn.unsqueeze(1)
         if self.config.causal:
             mask = mask.tril()
         turned = None
         if angles is not None:
-            cos, sin = (spread(a[turns.event]).unsqueeze(1) for a in angles)
+            cos, sin = (laid_out(a).unsqueeze(1) for a in angles)
             turned = cos, sin
-        x = spread(tokens[turns.event])
-        ends = spread(flags[turns.event])
+        x, ends = laid_out(tokens), laid_out(flags)
         for block in self.pitches:
             x = block(x, mask.unsqueeze(1), False, turned, ends)
-        states: Tensor = x.flatten(0, 1)[cell]
-        return states
+        return x.flatten(0, 1)
 
-    def _pool(self, events: Tensor, turns: Turns) -> Tensor:
-        """[B * T, d_model] weighted means of the events of each turn."""
+    def _pool(self, lower: Tensor, turns: Turns) -> Tensor:
+        """[B * T, d_model] each turn's weighted mean of its cells."""
+        groups = turns.kind.numel() + 1  # the last one is of empty cells
+        weight = lower.new_ones(len(lower), 1)
         if self.score is not None:
-            score = self.score(events).float()
-            highest = score.new_full((turns.kind.numel(), 1), -torch.inf)
-            highest = highest.scatter_reduce(0, turns.own.unsqueeze(1), score.detach(), "amax")
-            weight = (score - highest[turns.own]).exp()
+            score = self.score(lower).float()
+            highest = score.new_full((groups, 1), -torch.inf)
+            highest = highest.scatter_reduce(0, turns.turn.unsqueeze(1), score.detach(), "amax")
+            weight = (score - highest[turns.turn]).exp()
         elif self.config.pooling == "last":
-            weight = (~turns.unfinished.flatten()[turns.event]).unsqueeze(1).float()
-        else:
-            weight = torch.ones(len(events), 1, device=events.device)
-        total = weight.new_zeros(turns.kind.numel(), 1).index_add(0, turns.own, weight)
-        summed = events.new_zeros(turns.kind.numel(), events.shape[1]).index_add(0, turns.own, events * weight)
+            weight = weight * ~turns.unfinished.flatten()[turns.token].unsqueeze(1)
+        total = weight.new_zeros(groups, 1).index_add(0, turns.turn, weight)[:-1]
+        weighted = lower if self.config.pooling == "mean" else lower * weight
+        summed = weighted.new_zeros(groups, lower.shape[1]).index_add(0, turns.turn, weighted)[:-1]
         mean: Tensor = summed / total.clamp(min=1e-9)
         return mean
 
 
 @dataclass(frozen=True)
 class Turns:
-    """Which tokens of a batch are one token of the upper level: the pitches of a plate appearance, a separator, a slot.
+    """Which tokens of a batch are one token of the upper level, and where they stand in the rows of the lower one.
+
+    Upper tokens are plate appearances, and each separator and slot by itself.
 
     Attributes:
         kind: [B, T] of the upper tokens, as in `Batch`. first: [B * T] where each begins, in the flattened batch.
         owner: [B, S] upper token of each token, in the flattened [B, T].
         unfinished: [B, S] bool, pitches that another one of their plate appearance follows.
-        event: [N] places of the events in the flattened batch. own: [N] their upper tokens.
+        cell: [B * S] of each token; padding's is the first.
+        token: [C] of each cell, in the flattened batch; an empty cell's is the first.
+        turn: [C] upper token of each cell; an empty cell's is B * T.
     """
 
     kind: Tensor
     first: Tensor
     owner: Tensor
     unfinished: Tensor
-    event: Tensor
-    own: Tensor
+    cell: Tensor
+    token: Tensor
+    turn: Tensor
 
     @classmethod
     def of(cls, batch: Batch, hidden: Tensor | None) -> Turns:
@@ -140,8 +142,19 @@ class Turns:
         here = batch.kind == EVENT
         unfinished = torch.zeros_like(here)
         unfinished[:, :-1] = here[:, :-1] & here[:, 1:] & ~begins[:, 1:]
-        event = here.flatten().nonzero()[:, 0]
-        return cls(kind.view(size, count), first, owner, unfinished, event, owner.flatten()[event])
+        place = (batch.kind != PAD).flatten().nonzero()[:, 0]
+        own = owner.flatten()[place]
+        where = packed(own)
+        cells = ROW * (int(where[-1]) // ROW + 1)
+        return cls(
+            kind.view(size, count),
+            first,
+            owner,
+            unfinished,
+            cell=place.new_zeros(batch.kind.numel()).index_copy(0, place, where),
+            token=place.new_zeros(cells).index_copy(0, where, place),
+            turn=place.new_full((cells,), size * count).index_copy(0, where, own),
+        )
 
 
 def begins_turn(batch: Batch, hidden: Tensor | None = None) -> Tensor:
@@ -168,7 +181,7 @@ def begins_turn(batch: Batch, hidden: Tensor | None = None) -> Tensor:
 
 
 def packed(group: Tensor) -> Tensor:
-    """[N] cells of pitches in rows of `ROW`: in order, and no group, of `LONGEST` pitches at most, in two rows.
+    """[N] cells of tokens in rows of `ROW`: in order, and no group, of `LONGEST` tokens at most, in two rows.
 
     Args:
         group: [N] numbers, ascending.
