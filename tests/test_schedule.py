@@ -198,8 +198,8 @@ def test_a_fit_reads_the_schedule_and_projects_without_one(sim_store: Store, tmp
     config = FinetuneConfig(role="batter", before=cutoff, since=date(2001, 6, 1), train=fitting, schedule="real")
     finetune(config, sim_store, tmp_path / "e", tmp_path / "fit", progress=False)
     head = load_task(tmp_path / "fit").task.head
-    assert head.prior.weight.shape[1] == Priors.WIDTH + WIDTH  # type: ignore[union-attr]
-    assert head.prior.weight[:, -WIDTH:].any()  # type: ignore[union-attr]
+    assert head.schedule.weight.shape[1] == WIDTH  # type: ignore[union-attr]
+    assert head.schedule.weight.any()  # type: ignore[union-attr]
     system = Contextual(sim_store, tmp_path / "fit")
     projection = system.project(date(2004, 3, 1), League.of(sim_store))  # no game of 2004: the average
     assert (projection.hitters["system"] == "contextual").any()

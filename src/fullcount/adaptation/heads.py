@@ -25,7 +25,7 @@ class Targets:
         prior: [B, 8] the player's own shrunken outcome mix. opponent, league: [B, 8] mixes of whom he meets and of
             everybody. prior_extras, league_extras: [B, E] per exposure. prior_exposure, league_exposure: [B] expected
         exposure a game (game grain).
-        features: [B, P] the prior as a network reads it.
+        features: [B, P] the prior as a network reads it, and behind it a schedule where one is read.
     """
 
     counts: Tensor
@@ -61,6 +61,7 @@ class CountHead(nn.Module):
         width: of the representation.
         extras: number of extra counts.
         features: width of the prior features, which it reads too (ageing is a departure from the prior).
+        schedule: width of a schedule's features, which stand behind them (see `adaptation.schedule`).
         use_prior: off: the league's mix instead of the player's, and no features.
         use_opponent: off: everybody meets the league.
         game: game grain: exposure is predicted too.
@@ -78,6 +79,7 @@ class CountHead(nn.Module):
         use_opponent: bool = True,
         game: bool,
         targets: tuple[int, ...] = (),
+        schedule: int = 0,
     ) -> None:
         super().__init__()
         self.use_prior, self.use_opponent, self.game = use_prior, use_opponent, game
@@ -89,14 +91,18 @@ class CountHead(nn.Module):
         self._rest = torch.tensor([p for p in range(self.named + 1) if p - 1 not in chosen], dtype=torch.long)
         self.embedding = nn.Linear(width, outputs)
         self.prior = nn.Linear(features, outputs, bias=False) if use_prior else None
+        self.schedule = nn.Linear(schedule, outputs, bias=False) if schedule else None
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
     def _parts(self, representation: Tensor, t: Targets) -> tuple[Tensor, Tensor, Tensor]:
         """Log outcome mix [B, 8], log extras per exposure [B, E], log exposure [B]."""
         shift = self.embedding(representation).float()
+        of_prior = t.features.shape[1] - (self.schedule.in_features if self.schedule is not None else 0)
         if self.prior is not None:
-            shift = shift + self.prior(t.features).float()
+            shift = shift + self.prior(t.features[:, :of_prior]).float()
+        if self.schedule is not None:
+            shift = shift + self.schedule(t.features[:, of_prior:]).float()
         base = log5(t.prior if self.use_prior else t.league, t.opponent if self.use_opponent else t.league, t.league)
         mix = (base + F.pad(shift[:, : self.named], (1, 0))).log_softmax(-1)
         extras = ((t.prior_extras if self.use_prior else t.league_extras) + 1e-6).log() + shift[:, self.named : -1]

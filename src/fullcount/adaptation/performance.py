@@ -138,7 +138,7 @@ class PerformanceTask(Objective):
         head_rate: the head's share of the learning rate.
         reads: what the encoder sees at once: single "games", of which the mean is taken, or the whole "window".
         targets: outcomes and extras to be fitted (anchored head); none: all. The others are told apart from nothing.
-        features: width of `Targets.features`: the prior's, and a schedule's where it is read (see `schedule`).
+        schedule: width of a schedule's features, behind the prior's in `Targets.features`; decayed like the embedding.
         pass_steps: steps of a pass over the samples, for methods with a schedule.
     """
 
@@ -162,7 +162,7 @@ class PerformanceTask(Objective):
         head_rate: float = 1.0,
         reads: Reads = "games",
         targets: tuple[str, ...] = (),
-        features: int = Priors.WIDTH,
+        schedule: int = 0,
         pass_steps: int = 1,
     ) -> None:
         super().__init__()
@@ -179,11 +179,12 @@ class PerformanceTask(Objective):
             self.head = CountHead(
                 width,
                 extras,
-                features,
+                Priors.WIDTH,
                 use_prior=use_prior,
                 use_opponent=use_opponent,
                 game=grain == "game",
                 targets=_places(targets, role),
+                schedule=schedule,
             )
         else:
             self.head = LinearHead(width, extras, game=grain == "game")
@@ -232,8 +233,10 @@ class PerformanceTask(Objective):
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Trained encoder parameters at the adaptation's share of the configured rate, the head at its own."""
-        reads = [self.head.embedding.weight]
-        other = [p for p in self.head.parameters() if p is not reads[0]]
+        decayed = ("embedding.weight", "schedule.weight")
+        reads, other = (
+            [p for n, p in self.head.named_parameters() if (n in decayed) == wanted] for wanted in (True, False)
+        )
         groups = [
             {"params": reads, "lr": lr * self.head_rate, "weight_decay": self.embedding_decay},
             {"params": other, "lr": lr * self.head_rate, "weight_decay": weight_decay},

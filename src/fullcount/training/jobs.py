@@ -288,7 +288,7 @@ def build_task(config: FinetuneConfig, encoder: GamestateTransformer, pass_steps
         head_rate=config.head_rate,
         reads=config.reads,
         targets=config.targets,
-        features=Priors.WIDTH + (SCHEDULE_WIDTH if config.schedule != "none" else 0),
+        schedule=SCHEDULE_WIDTH if config.schedule != "none" else 0,
         pass_steps=pass_steps,
     )
 
