@@ -149,7 +149,7 @@ def _facts(league: League, role: Role, season: int) -> pl.DataFrame:
     names = [c for c in LINES[role] if c in marcel.columns and c != n]
     table = marcel.select("player", n, "reliability", *((pl.col(c) / pl.col(n)).alias(f"m:{c}") for c in names))
     table = table.join(people(known.players, season).select("player", "age"), on="player", how="left")
-    lines, under = _lines(known, role), "PA" if role == "hitters" else "BF"
+    lines, under = own_lines(known, role), "PA" if role == "hitters" else "BF"
     lines = lines.join(table.select("player"), on="player", how="semi").sort("season", "player")
     career = lines.group_by("player", maintain_order=True).agg(
         pl.col(under).cast(pl.Float64).sum().alias("career"), (season - pl.col("season").min()).alias("debut")
@@ -179,7 +179,7 @@ def examples(league: League, role: Role, first: int, season: int) -> pl.DataFram
         FullcountError: none of the seasons has lines and lines before it.
     """
     known = league.before(date(season, 3, 1))
-    lines = _lines(known, role)
+    lines = own_lines(known, role)
     start = max(first, int(lines["season"].min() or season) + 1)  # type: ignore[arg-type]
     parts = [kept(_examples, league, role, s) for s in range(start, season)]
     parts = [p for p in parts if p.height]
@@ -193,7 +193,7 @@ def examples(league: League, role: Role, first: int, season: int) -> pl.DataFram
 def _examples(league: League, role: Role, season: int) -> pl.DataFrame:
     known = league.before(date(season + 1, 3, 1))
     n = EXPOSURE[role]
-    happened = _lines(known, role).filter(pl.col("season") == season)
+    happened = own_lines(known, role).filter(pl.col("season") == season)
     if happened.is_empty():
         return pl.DataFrame()
     if role == "pitchers":
@@ -229,7 +229,7 @@ def _matrix(table: pl.DataFrame, names: list[str]) -> Floats:
     return table.select(pl.col(names).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
 
 
-def _lines(known: League, role: Role) -> pl.DataFrame:
+def own_lines(known: League, role: Role) -> pl.DataFrame:
     """Season lines of the league; pitchers' batting left out."""
     if role == "pitchers":
         return known.pitching_seasons.filter(pl.col("league") == known.name, pl.col("BF") > 0)

@@ -11,19 +11,25 @@ from fullcount.projection.contextual import Contextual
 from fullcount.projection.equivalencies import Equivalencies
 from fullcount.projection.external import External
 from fullcount.projection.marcel import Marcel
+from fullcount.projection.marcel_plus import MarcelPlus
 from fullcount.projection.system import System
 from fullcount.store import Store
 
 #: Systems that need nothing but a league.
-SYSTEMS: dict[str, Callable[[], System]] = {"marcel": Marcel, "marcel_gb": BoostedMarcel, "mle": Equivalencies}
+SYSTEMS: dict[str, Callable[[], System]] = {
+    "marcel": Marcel,
+    "marcel_plus": MarcelPlus,
+    "marcel_gb": BoostedMarcel,
+    "mle": Equivalencies,
+}
 
 
 def make_system(spec: str, store: Store) -> System:
     """A system from its spelling.
 
-    `marcel`; `marcel_gb`, Marcel with boosted differences; `mle`, Marcel with minor-league equivalencies for whom he
-    does not project; `NAME=BATTER_RUN,PITCHER_RUN` with folders of fitted runs (either may be empty) is the contextual
-    model; `NAME=FOLDER` with a folder of projection CSVs is an external system.
+    `marcel`; `marcel_plus`, with fitted constants; `marcel_gb`, with boosted differences; `mle`, with minor-league
+    equivalencies for whom Marcel does not project; `NAME=BATTER_RUN,PITCHER_RUN` with folders of fitted runs (either
+    may be empty) is the contextual model; `NAME=FOLDER` with a folder of projection CSVs is an external system.
     """
     name, equals, value = spec.partition("=")
     if not equals:
