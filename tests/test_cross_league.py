@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 
-from fullcount.adaptation.samples import Samples, samples
+from fullcount.adaptation.samples import Samples, recent_windows, samples
 from fullcount.config import FinetuneConfig, PretrainConfig
 from fullcount.errors import FullcountError
 from fullcount.evaluation.cross_league import RIVALS, cross_league
@@ -19,7 +19,7 @@ from fullcount.model.transformer import EncoderConfig
 from fullcount.priors import Priors
 from fullcount.simulated.league import SimulatedLeague
 from fullcount.sources.tables import Tables
-from fullcount.store import PlayerRole, Store
+from fullcount.store import PlayerRole, Store, day_number
 from fullcount.training.jobs import finetune, pretrain
 from fullcount.windows import History, Window
 
@@ -98,6 +98,17 @@ def test_what_happened_in_another_league_is_no_prior(both: Store, alone: Store, 
     np.testing.assert_array_equal(own.features(role, players, days), Priors(alone).features(role, players, days))
     np.testing.assert_array_equal(own.tendencies(role, players, days), Priors(alone).tendencies(role, players, days))
     assert Priors(both).counts(role, players, days).sum() == 0
+
+
+def test_the_mean_of_a_league_is_that_of_its_own_players(both: Store, sim_store: Store) -> None:
+    day = day_number(date(2003, 3, 1))
+    found = []
+    for store in (both, sim_store):
+        history = History(store, Window("batter"))
+        first, stop = recent_windows(history, day, "SIM")
+        found.append((history.players[first].tolist(), history.days[stop - 1].tolist(), (stop - first).tolist()))
+    assert found[0] == found[1]
+    assert found[0][0]
 
 
 @pytest.fixture(scope="module")

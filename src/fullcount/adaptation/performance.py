@@ -131,9 +131,9 @@ class PerformanceTask(Objective):
         head: "anchored" (default) or "linear" (the reference).
         half_lives: days; see `pool`.
         use_embedding: off: the head reads the prior's features alone (what do the pitches add?).
-        relative: representations are differences from the league's, the event-weighted mean of everybody with recent
-            history on the day (season grain, frozen encoder), so that a drifting league does not look like a change
-            in everybody.
+        relative: representations are differences from the league's (the priors' league), the event-weighted mean of
+            everybody with recent history on the day (season grain, frozen encoder), so that a drifting league does not
+            look like a change in everybody.
         embedding_decay: weight decay of the head's weights on the embedding.
         head_rate: the head's share of the learning rate.
         reads: what the encoder sees at once: single "games", of which the mean is taken, or the whole "window".
@@ -329,7 +329,7 @@ class SampleSource:
         if not self.task.relative:
             return self._pooled(s.first, s.stop, progress)
         days, day = np.unique(s.day, return_inverse=True)
-        asked = [recent_windows(self.history, d) for d in days]
+        asked = [recent_windows(self.history, d, self.priors.league_name) for d in days]
         first = np.concatenate([s.first, *(a for a, _ in asked)])
         stop = np.concatenate([s.stop, *(b for _, b in asked)])
         pooled = self._pooled(first, stop, progress)

@@ -140,12 +140,14 @@ def is_recent(history: History, first: Int, stop: Int, day: Int | int) -> NDArra
     return np.asarray((stop > first) & (day - history.days[np.maximum(stop - 1, 0)] <= STALE))
 
 
-def recent_windows(history: History, day: int) -> tuple[Int, Int]:
-    """Windows (first, stop) as of `day` of everybody who appeared in the `STALE` days before it."""
+def recent_windows(history: History, day: int, league: str) -> tuple[Int, Int]:
+    """Windows (first, stop) as of `day` of everybody who appeared in the `STALE` days before it, last in `league`."""
     players = np.unique(history.players)
     first, stop = history.before(players, np.full(len(players), day))
-    recent = is_recent(history, first, stop, day)
-    return first[recent], stop[recent]
+    recent = np.flatnonzero(is_recent(history, first, stop, day))
+    games = np.asarray(history.store.appearances(history.window.role).game)[history.index[stop[recent] - 1]]
+    kept = recent[(history.store.games["league"].gather(games) == league).to_numpy()]
+    return first[kept], stop[kept]
 
 
 def known(
