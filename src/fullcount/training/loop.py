@@ -174,7 +174,7 @@ def fit(
                     _board(board, record)
             if validate is not None and (state.step % config.validate_every == 0 or last):
                 wrapped.eval()
-                figures = validate(module)
+                figures = fabric.broadcast(validate(module))  # so that all stop alike
                 state.judge(figures, config)
                 if fabric.is_global_zero:
                     run.log({"step": state.step, **{f"validation/{n}": v for n, v in figures.items()}})
