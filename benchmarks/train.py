@@ -2,11 +2,11 @@
 
     python benchmarks/train.py [--store STORE]
 
-Steps of the three contestants take turns, so that whatever else the machine does meets them alike: masked gamestate
-modelling on the sampler's batches, the same with event-weighted attention, and PyTorch's own encoder of the same shape
-(no dropout) on dense random batches of the same number of tokens. Medians over the repeats; the cost of event weights
-is the median of the two steps' ratio on the same batch. On one thread time is the processor's, which other jobs of the
-machine disturb less.
+Steps of the contestants take turns, so that whatever else the machine does meets them alike: masked gamestate
+modelling on the sampler's batches, the same with event-weighted attention or with compiled blocks (`train.compile`),
+and PyTorch's own encoder of the same shape (no dropout) on dense random batches of the same number of tokens. Medians
+over the repeats; the cost of event weights is the median of the two steps' ratio on the same batch. On one thread time
+is the processor's, which other jobs of the machine disturb less.
 """
 
 from __future__ import annotations
@@ -45,10 +45,14 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def ours(config: EncoderConfig, sampler: Sampler, device: torch.device, precision: str) -> Step:
+def ours(config: EncoderConfig, sampler: Sampler, device: torch.device, precision: str, compiled: bool = False) -> Step:
     """One training step, the making of its batch included."""
     torch.manual_seed(0)
-    task = MaskedGamestate(GamestateTransformer(config)).to(device)
+    encoder = GamestateTransformer(config)
+    if compiled:
+        for block in encoder.blocks:
+            block.compile(dynamic=True)
+    task = MaskedGamestate(encoder).to(device)
     optimizer = torch.optim.AdamW(task.parameters(), lr=1e-4)
 
     def step(number: int) -> int:
@@ -183,6 +187,7 @@ def main() -> None:
             contestants = {
                 "fullcount": ours(config, sampler, device, precision),
                 "event-weighted": ours(weighted, sampler, device, precision),
+                "compiled": ours(config, sampler, device, precision, compiled=True),
                 "bare, our width": bare(config, round(width), options.tokens, device, precision),
                 "bare, 512": bare(config, 512, options.tokens, device, precision),
                 "fullcount, dropout .1": ours(dropped, sampler, device, precision),
