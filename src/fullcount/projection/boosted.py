@@ -40,7 +40,7 @@ BOOSTED: dict[Role, tuple[str, ...]] = {
 #: Least playing time of a line whose rates are learned from, in PA and IP.
 _LEAST_LINE: dict[Role, float] = {"hitters": 50.0, "pitchers": 20.0}
 #: With fewer lines than this to learn from Marcel stays as he is.
-_LEAST_ROWS = 200
+LEAST_ROWS = 200
 #: Chosen on 2012-2018.
 PARAMETERS = {
     "objective": "l2", "learning_rate": 0.05, "num_leaves": 7, "min_data_in_leaf": 50, "bagging_fraction": 0.7,
@@ -90,7 +90,7 @@ def _boosted(league: League, system: BoostedMarcel, role: Role, season: int) -> 
 
 def boost(past: pl.DataFrame, now: pl.DataFrame, label: pl.Series, weight: pl.Series | None = None) -> Floats:
     """What trees on the facts of `past` that learn `label` say of `now` [rows]; 0 with too few rows to learn from."""
-    if past.height < _LEAST_ROWS:
+    if past.height < LEAST_ROWS:
         return np.zeros(now.height)
     spread = float(label.std() or 0.0) or 1.0  # type: ignore[arg-type]
     names = fact_names(now)
@@ -135,9 +135,10 @@ def composed(table: pl.DataFrame, role: Role, rates: dict[str, Floats], exposure
 def facts(league: League, role: Role, season: int) -> pl.DataFrame:
     """What is known before `season` of everyone Marcel projects for it, a row a player, by player.
 
-    Columns: player; Marcel's PA or IP (`PA`, `IP`), reliability, and rates per PA or IP (`m:HR`, ...); age; `career`
-    (PA or BF), `debut` (seasons since) and of each of the last three seasons k playing time in seasons of full length
-    (`n:k`, `G:k`, `outs:k`), per game (`n/G:k`), and rates per PA or BF less the league's (`HR:k`). Null: no line.
+    Columns: player; Marcel's PA or IP as they were if short seasons had been whole ones (`PA`, `IP`), reliability, and
+    his rates per PA or IP (`m:HR`, ...); age; `career` (PA or BF), `debut` (seasons since); and of each of the last
+    three seasons k playing time in a season of full length (`n:k`, `G:k`, `outs:k`), per game (`n/G:k`), and rates per
+    PA or BF less the league's (`HR:k`). Null: no line.
     """
     return kept(_facts, league, role, season)
 
@@ -164,10 +165,14 @@ def _facts(league: League, role: Role, season: int) -> pl.DataFrame:
             "player",
             *((pl.col(c) * pl.col("length")).alias(f"{'n' if c == under else c}:{lag}") for c in times),
             (pl.col(under) / pl.col("G")).alias(f"n/G:{lag}"),
+            pl.col("length").alias(f"length:{lag}"),
             *((pl.col(c) / pl.col(under) - pl.col(f"lg:{c}")).alias(f"{c}:{lag}") for c in LINES[role]),
         )
         table = table.join(line, on="player", how="left")
-    return table.sort("player")
+    done, unit = ("n", 1.0) if role == "hitters" else ("outs", 3.0)
+    missed = {k: pl.col(f"{done}:{k}").fill_null(0.0) * (1 - 1 / pl.col(f"length:{k}").fill_null(1.0)) for k in (1, 2)}
+    table = table.with_columns(pl.col(n) + (0.5 * missed[1] + 0.1 * missed[2]) / unit)
+    return table.drop(f"length:{k}" for k in LAGS).sort("player")
 
 
 def examples(league: League, role: Role, first: int, season: int) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fullcount.projection.equivalencies import Equivalencies
 from fullcount.projection.external import External
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.marcel_plus import MarcelPlus
+from fullcount.projection.playing_time import InPlayingTime, PlayingTime
 from fullcount.projection.system import System
 from fullcount.store import Store
 
@@ -30,7 +32,14 @@ def make_system(spec: str, store: Store) -> System:
     `marcel`; `marcel_plus`, with fitted constants; `marcel_gb`, with boosted differences; `mle`, with minor-league
     equivalencies for whom Marcel does not project; `NAME=BATTER_RUN,PITCHER_RUN` with folders of fitted runs (either
     may be empty) is the contextual model; `NAME=FOLDER` with a folder of projection CSVs is an external system.
+
+    Behind any of them `+pt` takes the playing time from `playing_time`, `+lasting` that of who lasts (200 PA, 50 IP),
+    and `+pt:FILE` some of it from a CSV of overrides.
     """
+    if timed := re.fullmatch(r"(.+)\+(pt|lasting)(?::(.+))?", spec):
+        overrides = Path(timed[3]) if timed[3] else None
+        time = PlayingTime("lasting" if timed[2] == "lasting" else "playing", overrides)
+        return InPlayingTime(make_system(timed[1], store), time)
     name, equals, value = spec.partition("=")
     if not equals:
         if name in SYSTEMS:

@@ -1,0 +1,166 @@
+"""Playing time for its own sake: whether a man plays at all, how much if he does, and what any system says in it.
+
+Trees on the facts of `boosted.facts`, refitted for every season on earlier ones. Rates and playing time are different
+questions: a system with `+pt` behind its name keeps its rates and takes its plate appearances and innings from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from fullcount.errors import FullcountError
+from fullcount.projection.boosted import LEAST_ROWS, boost, examples, facts, kept
+from fullcount.projection.system import (
+    COUNTS,
+    EXPOSURE,
+    PERCENTILE,
+    ROLES,
+    League,
+    Projection,
+    Role,
+    System,
+    target_season,
+)
+
+#: `playing`: expected if he plays at all; `lasting`: if he gets 200 PA or 50 innings, what tables of cohort A judge.
+Given = Literal["playing", "lasting"]
+_LASTING: dict[Role, float] = {"hitters": 200.0, "pitchers": 50.0}
+
+
+@dataclass(frozen=True)
+class PlayingTime:
+    """Expected plate appearances and innings. `first`: the earliest season learned from.
+
+    `overrides`: a CSV of what the user knows better, with a column `player` (MLBAM id) or `Name`, and PA or IP or both;
+    an empty cell leaves that one alone.
+    """
+
+    given: Given = "playing"
+    overrides: Path | None = None
+    first: int = 2001
+
+    def table(self, role: Role, season: int, league: League) -> pl.DataFrame:
+        """player, `plays` (probability of a plate appearance or an out), PA or IP of a whole season, a pitcher's G, GS.
+
+        Everyone Marcel projects, by player.
+        """
+        return kept(_expected, league, role, season, self.first, self.given == "lasting")
+
+
+def _expected(league: League, role: Role, season: int, first: int, lasting: bool) -> pl.DataFrame:
+    past, now, n = examples(league, role, first, season), facts(league, role, season), EXPOSURE[role]
+    plays = (past[f"y:{n}"] > 0).cast(pl.Float64)
+    chance = (float(plays.mean() or 0.0) + boost(past, now, plays - plays.mean())).clip(0, 1)  # type: ignore[arg-type]
+    whole = past.filter(pl.col(f"y:{n}") > 0).with_columns(pl.col("^y:.*$") * pl.col("length"))
+    whole = whole.filter(pl.col(f"y:{n}") >= _LASTING[role]) if lasting else whole
+    more = boost(whole, now, whole[f"y:{n}"] - whole[n])
+    table = now.select("player", pl.Series("plays", chance), pl.Series(n, np.maximum(now[n].to_numpy() + more, 1.0)))
+    if role == "pitchers" and whole.height >= LEAST_ROWS:
+        games = np.maximum(boost(whole, now, whole["y:G"]), 1.0)
+        starts = np.clip(boost(whole, now, whole["y:GS"]), 0.0, games)
+        table = table.with_columns(G=games, GS=starts)
+    return table
+
+
+@dataclass(frozen=True)
+class InPlayingTime:
+    """The rates of `system` in the playing time of `time`. Column `plays`: the probability that he plays at all.
+
+    Whom `time` does not know (who never played in the league) keeps the system's playing time; an override counts
+    for everybody.
+    """
+
+    system: System
+    time: PlayingTime = field(default_factory=PlayingTime)
+
+    @property
+    def name(self) -> str:
+        """The system's, with `+pt` or `+lasting`."""
+        return f"{self.system.name}+{'pt' if self.time.given == 'playing' else 'lasting'}"
+
+    def project(self, as_of: date, league: League) -> Projection:
+        """The system's projection rescaled. FullcountError for overrides of players it does not project."""
+        said, season = self.system.project(as_of, league), target_season(as_of)
+        tables = {}
+        for role in ROLES:
+            time = self.time.table(role, season, league)
+            if self.time.overrides is not None:
+                given = read_overrides(self.time.overrides, role, said)
+                time = _overridden(time, given, role)
+            tables[role] = rescaled(said.role(role), time, role)
+        return Projection.of(season, tables["hitters"], tables["pitchers"])
+
+
+def rescaled(table: pl.DataFrame, time: pl.DataFrame, role: Role) -> pl.DataFrame:
+    """A Projection's table with its counts, and their percentiles, in the PA or IP (and G, GS) of `time`."""
+    n = EXPOSURE[role]
+    own = [c for c in ("G", "GS") if c in time.columns]
+    time = time.rename({c: f"new:{c}" for c in (n, *own)})
+    scale = pl.when(pl.col(n) > 0).then(pl.coalesce(f"new:{n}", n) / pl.col(n)).otherwise(1.0)
+    counts = [c for c in table.columns if PERCENTILE.sub(r"\g<stat>", c) in COUNTS[role]]
+    table = table.join(time, on="player", how="left", maintain_order="left")
+    table = table.with_columns(pl.col(c) * scale for c in counts)
+    return table.with_columns(pl.coalesce(f"new:{c}", c).alias(c) for c in own).drop(f"new:{c}" for c in (n, *own))
+
+
+def _overridden(time: pl.DataFrame, given: pl.DataFrame, role: Role) -> pl.DataFrame:
+    """`time` with the user's PA or IP; games in proportion."""
+    n = EXPOSURE[role]
+    both = time.join(given.rename({n: "given"}), on="player", how="full", coalesce=True).sort("player")
+    scale = pl.when(pl.col(n) > 0).then(pl.coalesce("given", n) / pl.col(n)).otherwise(1.0)
+    both = both.with_columns(pl.col(c) * scale for c in ("G", "GS") if c in time.columns)
+    plays = pl.when(pl.col("given").is_null()).then(pl.col("plays")).otherwise((pl.col("given") > 0).cast(pl.Float64))
+    return both.with_columns(pl.coalesce("given", n).alias(n), plays.alias("plays")).drop("given")
+
+
+def read_overrides(path: Path, role: Role, said: Projection) -> pl.DataFrame:
+    """`player` and PA or IP of a CSV of overrides (see PlayingTime), those of `role`.
+
+    Raises:
+        FullcountError: no such file, a column missing, no number, a player listed twice, whom `said` does not project
+            in that role or whose name several have.
+    """
+    try:
+        raw = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise FullcountError(f"{path}: not a readable CSV file ({str(error).splitlines()[0]})") from error
+    n = EXPOSURE[role]
+    key = "player" if "player" in raw.columns else "Name"
+    if key not in raw.columns or not {"PA", "IP"} & set(raw.columns):
+        raise FullcountError(
+            f"{path}: columns player or Name, and PA or IP, are needed; it has {', '.join(raw.columns)}"
+        )
+    if n not in raw.columns:
+        return pl.DataFrame(schema={"player": pl.Int32, n: pl.Float64})
+    raw = raw.select(key=pl.col(key).str.strip_chars(), n=pl.col(n).str.strip_chars()).filter(
+        pl.col("n").is_not_null(), pl.col("n") != ""
+    )
+    players = said.role(role).select("player", key=_spelling(pl.col(key).cast(pl.String)))
+    rows = []
+    for i, (who, text) in enumerate(raw.iter_rows()):
+        found = players.filter(pl.col("key") == pl.select(_spelling(pl.lit(who))).item())["player"].to_list()
+        if len(found) != 1:
+            problem = "is nobody's who is projected" if not found else "is several players': give column player"
+            raise FullcountError(f"{path}: row {i + 2}: {key} {who!r} {problem}")
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < 1000:
+            raise FullcountError(f"{path}: row {i + 2}, column {n}: {text!r} is no number of {n}")
+        rows.append((found[0], value))
+    table = pl.DataFrame(rows, schema={"player": pl.Int32, n: pl.Float64}, orient="row")
+    if table["player"].n_unique() < table.height:
+        raise FullcountError(f"{path}: a player is listed twice")
+    return table
+
+
+def _spelling(name: pl.Expr) -> pl.Expr:
+    """Without accents and capitals."""
+    return name.str.normalize("NFKD").str.replace_all(r"[^\x00-\x7F]", "").str.to_lowercase().str.strip_chars()

@@ -1,0 +1,145 @@
+"""Playing time: who stops playing is expected to, rates stay a system's own, and the user has the last word."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from fullcount.errors import FullcountError
+from fullcount.evaluation.playing_time import judge
+from fullcount.projection.marcel import Marcel
+from fullcount.projection.playing_time import InPlayingTime, PlayingTime, read_overrides, rescaled
+from fullcount.projection.registry import make_system
+from fullcount.projection.system import EXPOSURE, ROLES, League, Projection, rates
+from fullcount.sources.tables import conform
+from fullcount.store import Store
+from test_boosted_marcel import SPRING, ageing_league, spoilt
+
+
+@pytest.fixture(scope="module")
+def league() -> League:
+    return ageing_league()
+
+
+def test_who_retires_is_expected_to(league: League) -> None:
+    """Everybody's last season is at 34."""
+    said = PlayingTime().table("hitters", 2012, league)
+    ages = league.players.select("player", age=2012 - pl.col("birth_date").dt.year())
+    said = said.join(ages, on="player")
+    assert said.filter(pl.col("age") > 34)["plays"].max() < 0.4  # type: ignore[operator]
+    assert said.filter(pl.col("age") > 34)["plays"].mean() < 0.1  # type: ignore[operator]
+    assert said.filter(pl.col("age").is_between(24, 33))["plays"].mean() > 0.9  # type: ignore[operator]
+
+
+def test_it_is_better_than_marcels(league: League) -> None:
+    table = judge([Marcel(), InPlayingTime(Marcel())], league, [2012, 2013])
+    for role in ROLES:
+        marcel, ours = table.filter(role=role, cohort="all").sort("system").iter_rows(named=True)
+        assert marcel["system"] == "marcel"
+        assert ours["rmse"] < 0.7 * marcel["rmse"]
+        assert ours["r"] > marcel["r"] + 0.1
+        assert abs(ours["bias"]) < 0.2 * abs(marcel["bias"])
+
+
+def test_rates_stay_the_systems(league: League) -> None:
+    own, timed = Marcel().project(SPRING, league), InPlayingTime(Marcel()).project(SPRING, league)
+    for role in ROLES:
+        a, b = rates(own.role(role), role), rates(timed.role(role), role)
+        for stat in ("K%", "BB%", "AVG"):
+            assert (a[stat] - b[stat]).abs().max() < 1e-9
+        assert (a[EXPOSURE[role]] - b[EXPOSURE[role]]).abs().max() > 1  # type: ignore[operator]
+    assert (timed.pitchers["GS"] <= timed.pitchers["G"]).all()
+
+
+def test_percentiles_go_with_their_counts() -> None:
+    said = Projection.of(
+        2012, pl.DataFrame({"player": [1], "PA": [600.0], "HR": [30.0], "HR_p90": [40.0], "wOBA_p90": [0.4]})
+    )
+    time = pl.DataFrame({"player": [1], "plays": [1.0], "PA": [300.0]}, schema_overrides={"player": pl.Int32})
+    row = rescaled(said.hitters, time, "hitters").row(0, named=True)
+    assert (row["PA"], row["HR"], row["HR_p90"], row["wOBA_p90"], row["plays"]) == (300, 15, 20, 0.4, 1)
+    stranger = rescaled(said.hitters.with_columns(player=pl.lit(2, dtype=pl.Int32)), time, "hitters").row(0, named=True)
+    assert (stranger["PA"], stranger["HR"], stranger["plays"]) == (600, 30, None)
+
+
+def test_the_future_changes_nothing() -> None:
+    asked_before = ageing_league()
+    InPlayingTime(Marcel()).project(date(2013, 3, 1), asked_before)
+    for given in ("playing", "lasting"):
+        a, b = (InPlayingTime(Marcel(), PlayingTime(given)).project(SPRING, x)
+                for x in (asked_before, spoilt(ageing_league(), 2012)))  # fmt: skip
+        for role in ROLES:
+            assert_frame_equal(a.role(role).drop("Team"), b.role(role).drop("Team"), check_exact=True)
+
+
+def test_overrides(league: League, tmp_path: Path) -> None:
+    plain = InPlayingTime(Marcel()).project(SPRING, league)
+    first, second = plain.hitters["player"].to_list()[10:12]
+    pitcher = plain.pitchers["player"][3]
+    file = tmp_path / "mine.csv"
+    file.write_text(f"Name,PA,IP\n p{first} ,123,\nP{second},0,\nP{pitcher},,77\n")
+    said = InPlayingTime(Marcel(), PlayingTime(overrides=file)).project(SPRING, league)
+
+    def line(projection: Projection, role: str, player: int) -> dict[str, float]:
+        return getattr(projection, role).filter(player=player).row(0, named=True)
+
+    before, after = line(plain, "hitters", first), line(said, "hitters", first)
+    assert (after["PA"], after["plays"]) == (123, 1)
+    assert after["HR"] / 123 == pytest.approx(before["HR"] / before["PA"])
+    assert (line(said, "hitters", second)["PA"], line(said, "hitters", second)["plays"]) == (0, 0)
+    before, after = line(plain, "pitchers", pitcher), line(said, "pitchers", pitcher)
+    assert after["IP"] == 77
+    assert after["GS"] / 77 == pytest.approx(before["GS"] / before["IP"])
+    others = pl.col("player").is_in([first, second]).not_()
+    assert_frame_equal(plain.hitters.filter(others), said.hitters.filter(others))
+    file.write_text(f"player,PA\n{first},123\n")
+    assert (
+        line(InPlayingTime(Marcel(), PlayingTime(overrides=file)).project(SPRING, league), "hitters", first)["PA"]
+        == 123
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("who,PA\n1,2\n", "columns player or Name, and PA or IP, are needed"),
+        ("player,AB\n1,2\n", "columns player or Name, and PA or IP, are needed"),
+        ("player,PA\n99,500\n", "row 2: player '99' is nobody's who is projected"),
+        ("Name,PA\nTwin,500\n", "row 2: Name 'Twin' is several players': give column player"),
+        ("player,PA\n1,many\n", "row 2, column PA: 'many' is no number of PA"),
+        ("player,PA\n1,-5\n", "'-5' is no number of PA"),
+        ("player,PA\n1,nan\n", "'nan' is no number of PA"),
+        ("player,PA\n1,5\n1,6\n", "a player is listed twice"),
+        ("", "not a readable CSV"),
+    ],
+)
+def test_bad_overrides(tmp_path: Path, text: str, message: str) -> None:
+    said = Projection.of(
+        2012, pl.DataFrame({"player": [1, 2, 3], "Name": ["A", "Twin", "Twin"], "PA": [1.0, 2.0, 3.0]})
+    )
+    file = tmp_path / "mine.csv"
+    file.write_text(text)
+    with pytest.raises(FullcountError, match=message) as caught:
+        read_overrides(file, "hitters", said)
+    assert "mine.csv" in str(caught.value)
+
+
+def test_spelling(sim_store: Store) -> None:
+    assert make_system("marcel_plus+pt", sim_store).name == "marcel_plus+pt"
+    timed = make_system("marcel+lasting:x.csv", sim_store)
+    assert timed == InPlayingTime(Marcel(), PlayingTime("lasting", Path("x.csv")))
+    assert timed.name == "marcel+lasting"
+
+
+def test_no_past() -> None:
+    young = ageing_league(range(2011, 2013), players=20)
+    with pytest.raises(FullcountError, match="to learn from"):
+        PlayingTime().table("hitters", 2012, young)
+    few = ageing_league(range(2008, 2013), players=20)
+    timed, marcel = (s.project(SPRING, few).hitters for s in (InPlayingTime(Marcel()), Marcel()))
+    assert_frame_equal(timed.select("player", "PA", "HR"), marcel.select("player", "PA", "HR"), rel_tol=1e-9)
+    assert conform(few.players, "players").height == 20
