@@ -178,9 +178,10 @@ def test_a_run_logs_raw_losses_and_saves_the_encoder_once(sim_store, run):
     assert isinstance(model, Combination)
     assert all(o.encoder is model.encoder for o in model.objectives.values())
     for name, tensor in encoder.state_dict().items():
-        assert torch.equal(tensor, tensors[f"encoder.{name}"])
+        if "embedder" not in name:  # of which what training never saw is changed at loading
+            assert torch.equal(tensor, tensors[f"encoder.{name}"])
         assert torch.equal(tensor, model.encoder.state_dict()[name])
-    assert float(model.log_variances["inning"]) == float(tensors["log_variances.inning"]) != 0
+    assert model.log_variances["inning"].item() == tensors["log_variances.inning"].item() != 0
 
 
 @pytest.mark.parametrize("stop", [1, 4])
