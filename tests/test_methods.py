@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
 from datetime import date
 from pathlib import Path
 
@@ -35,6 +37,7 @@ from fullcount.training.jobs import finetune, load_encoder, load_task, pretrain
 from fullcount.training.loop import TrainConfig
 from fullcount.training.run import Run, fingerprint
 from fullcount.windows import History, Window
+from test_training import TORCHRUN
 
 SMALL = {"d_model": 16, "layers": 3, "heads": 2, "feedforward": 32, "use_prior": False}
 #: What leaves the encoder as it was, and adds something.
@@ -357,6 +360,39 @@ def test_unfreezing_resumes_in_the_middle_bit_for_bit(sim_store, encoder_run, tm
     assert torch.equal(a["encoder.embedder.numeric.weight"], start["embedder.numeric.weight"])
     assert not torch.equal(a["encoder.blocks.2.up.weight"], start["blocks.2.up.weight"])
     assert not torch.equal(a["encoder.blocks.0.up.weight"], start["blocks.0.up.weight"]), "thawed at step 6"
+
+
+_FIT = """
+import sys
+from pathlib import Path
+from fullcount.config import FinetuneConfig
+from fullcount.store import Store
+from fullcount.training.jobs import finetune
+store, encoder, out, config = sys.argv[1:]
+finetune(FinetuneConfig.model_validate_json(config), Store.open(Path(store)), Path(encoder), Path(out), progress=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adapters", "gradual"])
+def test_two_processes_fit_as_one_that_accumulates(name, sim_store, encoder_run, tmp_path):
+    kind = {"kind": "gradual", "every": 2, "unit": "steps"} if name == "gradual" else name
+    train = {"steps": 4, "lr": 0.01, "validate_every": 2, "monitor": None, "precision": "32-true"}
+    config = fitting(adaptation=kind, head_first=True, batch_samples=4, train=train)
+    script = tmp_path / "fit.py"
+    script.write_text(_FIT)
+    given = [str(sim_store.root), str(encoder_run), str(tmp_path / "side"), config.model_dump_json()]
+    done = subprocess.run(
+        [*TORCHRUN, str(script), *given], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    # The head that both begin with is fitted by as many.
+    both = config.model_copy(update={"train": config.train.model_copy(update={"accumulate": 2})})
+    finetune(both, sim_store, encoder_run, tmp_path / "turn", progress=False)
+    side, turn = (load_file(tmp_path / n / "weights.safetensors") for n in ("side", "turn"))
+    assert side.keys() == turn.keys()
+    for name in side:
+        torch.testing.assert_close(side[name], turn[name], atol=1e-5, rtol=1e-4)
 
 
 # ---------------------------------------------------------------------------------------------- what is encoded when

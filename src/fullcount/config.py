@@ -150,7 +150,8 @@ class FinetuneConfig(Base):
         """The fit of the head alone on the same windows, for this one to begin with (`head_first`)."""
         w = self.history_window()
         window = WindowConfig(**{name: getattr(w, name) for name in WindowConfig.model_fields})
-        head = FinetuneConfig.model_fields["train"].default.model_copy(update={"seed": self.train.seed})
+        shared = self.train.model_dump(include={"seed", "devices", "strategy", "accumulate"})
+        head = FinetuneConfig.model_fields["train"].default.model_copy(update=shared)
         changes = {
             "adaptation": Linear(),
             "head_first": False,
