@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fullcount.errors import FullcountError
+from fullcount.projection.blend import Blend
 from fullcount.projection.boosted import BoostedMarcel
 from fullcount.projection.contextual import Contextual
 from fullcount.projection.equivalencies import Equivalencies
@@ -33,13 +34,15 @@ def make_system(spec: str, store: Store) -> System:
     equivalencies for whom Marcel does not project; `NAME=BATTER_RUN,PITCHER_RUN` with folders of fitted runs (either
     may be empty) is the contextual model; `NAME=FOLDER` with a folder of projection CSVs is an external system.
 
-    Behind any of them `+pt` takes the playing time from `playing_time`, `+lasting` that of who lasts (200 PA, 50 IP),
-    and `+pt:FILE` some of it from a CSV of overrides.
+    `blend:SPEC@SPEC` blends any of them. Behind any, `+pt` takes the playing time from `playing_time`, `+lasting` that
+    of who lasts (200 PA, 50 IP), and `+pt:FILE` some of it from a CSV of overrides.
     """
     if timed := re.fullmatch(r"(.+)\+(pt|lasting)(?::(.+))?", spec):
         overrides = Path(timed[3]) if timed[3] else None
         time = PlayingTime("lasting" if timed[2] == "lasting" else "playing", overrides)
         return InPlayingTime(make_system(timed[1], store), time)
+    if spec.startswith("blend:"):
+        return Blend([make_system(s, store) for s in spec.removeprefix("blend:").split("@")])
     name, equals, value = spec.partition("=")
     if not equals:
         if name in SYSTEMS:
