@@ -134,7 +134,6 @@ def race(
 ) -> dict[str, list[float]]:
     """Tokens a second of each contestant in each of `repeats` rounds, taking turns; the first round is not counted."""
     found: dict[str, list[float]] = {name: [] for name in contestants}
-    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     for number in range(repeats + 1):
         for name, step in contestants.items():
             synchronise(device)
@@ -194,7 +193,9 @@ def main() -> None:
                 "bare, dropout .1": bare(config, round(width), options.tokens, device, precision, dropout=0.1),
             }
             chosen = {n: step for n, step in contestants.items() if n in (options.only or contestants)}
-            found = race(chosen, options.repeats, device)
+            # The process's own seconds where it is one thread: others on the machine then count less.
+            alone = device.type == "cpu" and torch.get_num_threads() == 1
+            found = race(chosen, options.repeats, device, time.process_time if alone else time.perf_counter)
             base = statistics.median(found.get("bare, our width", [math.nan]))
             for name, rates in found.items():
                 middle = statistics.median(rates)

@@ -30,10 +30,13 @@ OPTIONS = {
         "train": {"steps": 4, "validate_every": 4, "monitor": None},
     },
     "tasks": {
-        "season": {"role": "batter", "grain": "season", "window": {"games": 4}},
+        "season": {"role": "batter", "grain": "season", "window": {"games": 4}, "schedule": "average"},
         "starts": {"role": "pitcher", "grain": "game", "window": {"games": 2, "appearances": "starts"}},
     },
-    "methods": {"linear": {"adaptation": "linear"}, "adapters": {"adaptation": "adapters", "batch_samples": 8}},
+    "methods": {
+        "linear": {"adaptation": "linear"},
+        "adapters": {"adaptation": "adapters", "batch_samples": 8},
+    },
 }
 ENCODER = EncoderConfig(d_model=16, layers=2, heads=2, feedforward=32, use_prior=False)
 
@@ -98,6 +101,7 @@ def test_another_configuration_does_not_take_its_place(store, run):
         ({"methods": {"a": {"adaptation": "osmosis"}}}, "osmosis"),
         ({"fit": {"before": date(2004, 6, 1)}}, "judged on 2004"),
         ({"methods": {}}, "methods"),
+        ({"methods": {"a": {"leagues": ["AAA"]}}}, "leagues"),
     ],
 )
 def test_what_cannot_be_fitted_is_named_before_anything_runs(changes, match):

@@ -139,8 +139,6 @@ def test_a_merged_encoder_is_the_same_function_of_the_old_shape(batch):
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_a_prefix_is_seen_by_all_and_changes_nothing_else(context, causal, per_layer, batch):
-    """With a prefix that nobody can find (keys at zero, values at zero would still take attention): what is tested is
-    that tokens of other rows and later tokens of a causal encoder stay without influence."""
     model = encoder(context=context, causal=causal)
     PrefixTuning(length=3, per_layer=per_layer).apply(model).eval()
     states = model(batch)
@@ -192,6 +190,19 @@ def test_several_tasks_are_served_in_one_batch(per_layer, sim_store, encoder_run
     got = together.expected(asked)
     for name, one in fitted.items():
         torch.testing.assert_close(got[name], one.task.expected(asked), atol=1e-6, rtol=1e-4)
+
+
+def test_tasks_that_read_differently_are_not_served_together(sim_store, encoder_run, tmp_path):
+    from fullcount.training.jobs import load_together
+
+    runs = {"a": tmp_path / "a", "b": tmp_path / "b"}
+    for (_, run), role in zip(runs.items(), ("batter", "pitcher"), strict=True):
+        config = fitting(adaptation="prefix", role=role, train={"steps": 1, "monitor": None})
+        finetune(config, sim_store, encoder_run, run, progress=False)
+    with pytest.raises(FullcountError, match="another role"):
+        load_together(runs)
+    with pytest.raises(FullcountError, match="no runs"):
+        load_together({})
 
 
 def test_tasks_on_different_encoders_are_not_served_together(sim_store, encoder_run, tmp_path):
@@ -256,27 +267,6 @@ def test_new_weights_are_the_seeds_own_and_come_back(sim_store, encoder_run, tmp
     assert not torch.equal(first, b.task.encoder.blocks[0].up.weight)
     assert not torch.equal(first, pretrained)
     assert torch.equal(first, load_task(tmp_path / "0").task.encoder.blocks[0].up.weight)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_every_method_fits_a_hierarchical_encoder_too(name, sim_store, batch):
-    model = encoder(architecture="hierarchical", event_attention=True).eval()
-    before, start = model(batch), weights(model)
-    adapted = encoder(architecture="hierarchical", event_attention=True)
-    method(name).apply(adapted)
-    trains = [p for p in adapted.parameters() if p.requires_grad]
-    if trains:
-        adapted(batch)[..., 0].square().mean().backward()
-    assert all(p.grad is not None for p in trains)
-    with torch.no_grad():
-        for p in trains:
-            p.sub_(0.1 * torch.sign(p.grad) if p.grad is not None else 0)
-    now = adapted.state_dict()
-    kept = {n: now.get(n, now.get(n.replace("weight", "parametrizations.weight.original"))) for n in start}
-    changed = {n for n in start if not torch.equal(kept[n], start[n])}
-    assert bool(changed) == (name in ("full", "discriminative", "gradual"))
-    if name != "linear":
-        assert not torch.allclose(adapted(batch), before, atol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------------------- schedules
@@ -417,6 +407,19 @@ def test_a_batch_says_what_evaluation_says(reads, grain, sim_store):
     np.testing.assert_allclose(task.expected(batch).numpy(), source.expected(), rtol=0.02, atol=2e-3)
 
 
+def test_a_window_is_read_as_of_its_day(sim_store):
+    model = encoder(positions="as_of")
+    task = PerformanceTask(model, Adapters(), role="pitcher", grain="game", reads="window").eval()
+    history, priors = History(sim_store, Window("pitcher", games=4)), Priors(sim_store)
+    some = samples(sim_store, history, priors, "game", since=date(2003, 1, 1), before=date(2004, 1, 1))
+    some = some.pick(np.arange(20))
+    later = copy.copy(some)
+    later.day = some.day + 100
+    sources = [SampleSource(task, history, priors, s, progress=False) for s in (some, later)]
+    a, b = (task.represent(source.take(np.arange(20))) for source in sources)
+    assert not torch.allclose(a, b, atol=1e-4)
+
+
 def test_games_that_windows_share_are_encoded_once(sim_store):
     task, history, priors = task_of(sim_store, Adapters())
     some = samples(sim_store, history, priors, "game", since=date(2003, 1, 1), before=date(2004, 1, 1))
@@ -468,6 +471,8 @@ def test_what_is_not_asked_for_is_not_fitted(sim_store):
         (["adaptation={kind='adapters', bottleneck=0}"], "bottleneck"),
         (["adaptation={kind='lora', bottleneck=4}"], "bottleneck"),
         (["relative=true", "adaptation=full"], "relative"),
+        (["half_lives=[]"], "half_lives"),
+        (["half_lives=[0.0]"], "half_lives"),
         (["targets=['K']", "head=linear"], "targets"),
     ],
 )

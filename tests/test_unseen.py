@@ -63,8 +63,6 @@ def test_a_new_park_is_the_average_park_and_a_new_number_is_none(sampler, batch)
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(**SMALL)).eval()
     seen = {name: ids for name, ids in sampler.seen().items() if name != "release_speed"}
-    old = int(next(iter(seen["park"])))
-    before = encoder(park_of(batch, old))
     apart = encoder(park_of(batch, 400)) - encoder(park_of(batch, 401))
     assert apart.abs().max() > 1e-3, "two parks nobody has seen say something, which is nothing"
     encoder.embedder.read_unseen_as_usual(seen)
@@ -74,8 +72,30 @@ def test_a_new_park_is_the_average_park_and_a_new_number_is_none(sampler, batch)
     share = torch.tensor([float(n) for n in seen["park"].values()])
     rows = table[[offset + int(i) for i in seen["park"]]]
     torch.testing.assert_close(table[offset + 400], (share / share.sum()) @ rows)
-    if not batch.present[..., SPEED].any():
-        assert torch.equal(encoder(park_of(batch, old)), before), "what was seen is read as before"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"use_league": False}, {"causal": True}, {"architecture": "hierarchical"}, {"event_attention": True}],
+)
+def test_training_play_is_read_bit_for_bit_as_in_training(changes, sim_store, sampler):
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig(**(SMALL | changes))).eval()
+    batch = sampler.batch(3)
+    before = encoder(batch)
+    encoder.embedder.read_unseen_as_usual(sampler.seen())
+    assert torch.equal(encoder(batch), before)
+
+
+def test_what_the_run_before_saw_is_seen(sim_store, tmp_path):
+    config = {"encoder": SMALL, "batch_tokens": 1000, "train": {"steps": 1}, "validation_days": 20}
+    first = PretrainConfig.model_validate({**config, "before": date(2002, 1, 1)})
+    pretrain(first, sim_store, tmp_path / "a", progress=False)
+    second = PretrainConfig.model_validate({**config, "before": date(2003, 1, 1), "since": date(2002, 1, 1)})
+    pretrain(second, sim_store, tmp_path / "b", progress=False, init=tmp_path / "a")
+    a, b = (Run(tmp_path / n).config()["facts"]["seen"] for n in "ab")
+    assert a["call"].keys() <= b["call"].keys()
+    assert all(b["park"][i] > n for i, n in a["park"].items())
 
 
 def test_a_run_says_what_it_saw_and_its_encoder_is_loaded_so(sim_store, batch, tmp_path):

@@ -276,7 +276,7 @@ class Sampler:
         self.tokens, self.seed, self.block = tokens, seed, block
         self.priors, self.matchup, self.repertoire = priors, matchup, repertoire
         low, high = day_number(since), day_number(before)
-        self._low, self._high = low, high
+        self.low, self.high = low, high
         self._pools: list[Int] = []
         for h in self.histories:
             pool = np.flatnonzero((h.days >= low) & (h.days < high) & (h.events > 0))
@@ -349,7 +349,7 @@ class Sampler:
         store = self.histories[0].store
         drawn = np.zeros(store.rows, dtype=bool)
         for h in self.histories:
-            rows, _ = h.rows(np.flatnonzero((h.days >= self._low) & (h.days < self._high)))
+            rows, _ = h.rows(np.flatnonzero((h.days >= self.low) & (h.days < self.high)))
             drawn[rows] = True
         ids = [np.zeros(f.capacity, dtype=np.int64) for f in CATEGORICAL]
         present = np.zeros(len(NUMERIC), dtype=np.int64)
@@ -366,7 +366,7 @@ class Sampler:
     def _windows(self, history: History, positions: Int) -> tuple[Int, Int]:
         """Windows that end at `positions` and reach no further back than `since`."""
         first, stop = history.ending_at(positions)
-        earliest = history.since(history.players[positions], self._low)
+        earliest = history.since(history.players[positions], self.low)
         return np.maximum(first, earliest), stop
 
     def _plan(self, block: int, world: int) -> list[tuple[int, Int, Int]]:

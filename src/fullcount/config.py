@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from fullcount.adaptation.methods import AnyAdaptation, Linear
 from fullcount.adaptation.performance import HeadName, Reads
@@ -113,7 +113,7 @@ class FinetuneConfig(Base):
     use_embedding: bool = True
     relative: bool | None = None  # embeddings less the league's on the day; default: where that is possible
     embedding_decay: float = Field(20.0, ge=0)  # weight decay of what reads the embedding; the prior's has train's
-    half_lives: tuple[float, ...] = (60.0, 500.0)
+    half_lives: tuple[PositiveFloat, ...] = Field((60.0, 500.0), min_length=1)
     window: WindowConfig | None = None
     reads: Reads = "games"  # single games, whose mean is taken, or the whole window at once
     before: date  # the training cut-off: every target had happened before it
@@ -168,7 +168,7 @@ class FinetuneConfig(Base):
 
     def is_relative(self) -> bool:
         """As configured, or where everybody is asked about on one day and embeddings are kept."""
-        return self._comparable if self.relative is None else self.relative
+        return (self._comparable and self.leagues is None) if self.relative is None else self.relative
 
     def samples_per_batch(self) -> int:
         """The configured number, or what a step can carry: a trained encoder reads every game of every window."""

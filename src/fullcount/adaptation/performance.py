@@ -40,8 +40,12 @@ def embed(
     priors: Priors | None,
     tokens: int = 16384,
     progress: bool = True,
+    as_of: Int | None = None,
 ) -> NDArray[np.float16]:
-    """Embeddings [k, d_model] of the windows `first`..`stop` [k] (positions of the history; a game is `p`..`p + 1`)."""
+    """Embeddings [k, d_model] of the windows `first`..`stop` [k] (positions of the history; a game is `p`..`p + 1`).
+
+    `as_of`: [k] days from which positions count back, where they do (see `collate`).
+    """
     encoder.eval()
     device = next(encoder.parameters()).device
     seen = np.concatenate([[0], np.cumsum(history.events)])
@@ -54,7 +58,8 @@ def embed(
     for chunk in track(chunks, description=f"embed {history.window.role} games", disable=not progress):
         if not len(chunk):
             continue
-        batch = collate(history, first[chunk], stop[chunk], priors, **encoder.config.inputs)
+        days = None if as_of is None else as_of[chunk]
+        batch = collate(history, first[chunk], stop[chunk], priors, as_of=days, **encoder.config.inputs)
         with autocast:
             vectors = mean_of_events(encoder, batch.to(device))
         out[chunk] = vectors.float().cpu().numpy()
@@ -327,12 +332,14 @@ class SampleSource:
         if not self.task.use_embedding:  # the head will not read them: nothing to encode
             return torch.zeros(len(s), len(self.task.center))
         if not self.task.relative:
-            return self._pooled(s.first, s.stop, progress)
+            return self._pooled(s.first, s.stop, progress, s.day)
         days, day = np.unique(s.day, return_inverse=True)
         asked = [recent_windows(self.history, d, self.priors.league_name) for d in days]
         first = np.concatenate([s.first, *(a for a, _ in asked)])
         stop = np.concatenate([s.stop, *(b for _, b in asked)])
-        pooled = self._pooled(first, stop, progress)
+        pooled = self._pooled(
+            first, stop, progress, np.concatenate([s.day, np.repeat(days, [len(a) for a, _ in asked])])
+        )
         own, everybody = pooled[: len(s)], torch.split(pooled[len(s) :], [len(a) for a, _ in asked])
         seen = np.concatenate([[0], np.cumsum(self.history.events)])
         means = []
@@ -341,10 +348,11 @@ class SampleSource:
             means.append((rows * weight.unsqueeze(-1)).sum(dim=0) / weight.sum().clamp(min=1))
         return own - torch.stack(means)[torch.from_numpy(day)]
 
-    def _pooled(self, first: Int, stop: Int, progress: bool) -> Tensor:
-        """Representations [k, width] of the windows `first`..`stop` [k]."""
+    def _pooled(self, first: Int, stop: Int, progress: bool, day: Int) -> Tensor:
+        """Representations [k, width] of the windows `first`..`stop` [k] as of `day` [k]. (Single games are the same on
+        all days: how long ago they were is in their weights.)"""
         if self.task.reads == "window":
-            found = embed(self.task.encoder, self.history, first, stop, self.priors, progress=progress)
+            found = embed(self.task.encoder, self.history, first, stop, self.priors, progress=progress, as_of=day)
             return torch.from_numpy(found.astype(np.float32))
         used = np.zeros(len(self.history.index), dtype=bool)
         used[ranges(first, stop - first)] = True
@@ -382,9 +390,10 @@ class SampleSource:
         if self._ready is not None:
             return SampleBatch(part.targets, self._ready[torch.from_numpy(chosen)])
         first, stop, owner, days, events = self._windows(part.first, part.stop)
-        _, once, which = np.unique(np.stack([first, stop]), axis=1, return_index=True, return_inverse=True)
+        as_of = part.day if self.task.reads == "window" else self.history.days[stop - 1]
+        _, once, which = np.unique(np.stack([first, stop, as_of]), axis=1, return_index=True, return_inverse=True)
         inputs = self.task.encoder.config.inputs
-        sequences = collate(self.history, first[once], stop[once], self.priors, **inputs)
+        sequences = collate(self.history, first[once], stop[once], self.priors, as_of=as_of[once], **inputs)
         rows = torch.from_numpy(which.reshape(-1))
         return SampleBatch(part.targets, None, Reading(sequences, rows, torch.from_numpy(owner), days, events))
 

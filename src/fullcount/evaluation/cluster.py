@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from fullcount.errors import FullcountError
 
-Result = TypeVar("Result")
-
 
 def over_ray(
-    work: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], address: str
-) -> Iterator[tuple[int, Result]]:
+    work: Callable[..., str | None], jobs: Sequence[tuple[Any, ...]], address: str
+) -> Iterator[tuple[int, str | None]]:
     """`work(*job)` for every job, each on a core of the cluster, and on a GPU if it has any; all start in their order.
 
     A job whose machine goes away is begun again elsewhere, so `work` has to know what is done already.
 
     Args:
-        work: a function of the installed package, as every machine has it.
+        work: a function of the installed package, as every machine has it; returns what went wrong, or None.
         jobs: arguments; what they name on disk is named alike on every machine.
         address: of a running cluster, as `ray.init` takes it; "local" begins one on this machine.
 
     Yields:
-        Number of the job and what it returned, as they end.
+        Number of the job and what it returned, as they end; where its machines kept failing, that.
 
     Raises:
-        FullcountError: Ray is not installed, there is no cluster at the address, or one job's machines keep failing.
+        FullcountError: Ray is not installed, or there is no cluster at the address.
     """
     try:
         ray: Any = importlib.import_module("ray")
@@ -47,7 +45,7 @@ def over_ray(
             try:
                 result = ray.get(ended)
             except ray.exceptions.RayError as error:
-                raise FullcountError(f"Ray: job {running[ended] + 1} of {len(jobs)} was lost: {error}") from error
+                result = f"lost on the cluster: {str(error).strip().splitlines()[-1]}"
             yield running.pop(ended), result
     finally:
         ray.shutdown()

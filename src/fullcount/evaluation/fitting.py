@@ -30,6 +30,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fullcount.adaptation.performance import SampleSource
 from fullcount.adaptation.samples import Samples
+from fullcount.adaptation.schedule import scheduled
 from fullcount.config import FinetuneConfig, laid_over, settled
 from fullcount.errors import FullcountError
 from fullcount.evaluation.metrics import Interval
@@ -70,6 +71,8 @@ class FittingConfig(Judged):
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
         for task, method, config in fits:
+            if config.leagues is not None:
+                raise ValueError(f"{task}, {method}: leagues: here all is judged on the main league")
             if config.before > date(self.judged[0], 3, 1):
                 raise ValueError(f"{task}, {method}: fitted to {config.before}, but judged on {self.judged[0]}")
         return self
@@ -80,7 +83,8 @@ def fitting(run: Path, store: Store, config: FittingConfig, progress: bool = Fal
 
     Returns:
         Long table: task, method, target, figure and value, low, high. Figures of a target are those of `probe.versus`;
-        those of a method (target "fit") are trained parameters, their share, tokens read in training and seconds.
+        those of a method (target "fit") are trained parameters, their share, tokens read in training (samples, where
+        the encoder is frozen) and seconds, which depend on what was encoded and kept before.
     """
     seed = int(Run(run).config()["train"]["seed"])
     priors = Priors(store)
@@ -91,12 +95,13 @@ def fitting(run: Path, store: Store, config: FittingConfig, progress: bool = Fal
         out = run / "fitted" / f"{task}-{method}".replace(" ", "_")
         cost = _fitted(fit, store, run, out, progress)
         history = History(store, fit.history_window())
-        found = draw(store, history, priors, fit.grain, config, config.judged)
+        found = scheduled(draw(store, history, priors, fit.grain, config, config.judged), store, priors, fit.schedule)
         actual, predicted, w = _predicted(out, found, history, priors, fit)
         if method == PRIOR:
-            base = predicted
+            base, first = predicted, found
         assert base is not None
-        assert len(base) == len(predicted), "all methods of a task are judged on one sample"
+        if not (np.array_equal(found.player, first.player) and np.array_equal(found.day, first.day)):
+            raise FullcountError(f"{task}, {method}: judged on other samples than the prior alone: other appearances?")
         for i, target in enumerate(TARGETS[fit.grain]):
             figures = versus(found, actual[:, i], base[:, i], predicted[:, i], w, config)
             if method == PRIOR:

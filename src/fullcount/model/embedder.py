@@ -73,6 +73,8 @@ class EventEmbedder(nn.Module):
             seen: field -> id -> pitches, see `Sampler.seen`.
         """
         for i, field in enumerate(CATEGORICAL):
+            if field.name == "league" and not self.league:
+                continue  # one id stands for all leagues, whatever the store says
             count = torch.zeros(field.capacity)
             for number, pitches in seen.get(field.name, {}).items():
                 count[int(number)] = pitches

@@ -94,6 +94,7 @@ def pretrain(
     facts: dict[str, Any] = {"data": store.fingerprint(), "cutoff": config.before.isoformat(), "seen": train.seen()}
     if init is not None:
         facts["init"] = _begin_with(task, init, config)
+        facts["seen"] = _together(facts["seen"], Run(init).config()["facts"].get("seen"))
     run = Run(out)
     run.begin(
         {"job": "pretrain", **config.model_dump(mode="json")},
@@ -101,7 +102,7 @@ def pretrain(
     )
     if begun is not None:
         begun(train)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
 
     @torch.no_grad()
     def validate(module: nn.Module) -> dict[str, float]:
@@ -117,6 +118,10 @@ def pretrain(
         run.log({"step": 0, **{f"validation/{n}": v for n, v in validate(task.to(device).eval()).items()}})
         return {"steps": 0, "tokens": 0, "seconds": 0.0}
     return fit(task, train.batch, config.train, run, validate, progress)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _begin_with(task: Objective, init: Path, config: PretrainConfig) -> str:
@@ -140,6 +145,18 @@ def _begin_with(task: Objective, init: Path, config: PretrainConfig) -> str:
         raise FullcountError(f"{init}: its {other[0]} has shape {was}, in this configuration {now}")
     task.load_state_dict(known, strict=False)
     return fingerprint(tensors)
+
+
+def _together(now: dict[str, dict[str, int]], before: dict[str, dict[str, int]] | None) -> dict[str, dict[str, int]]:
+    """What two runs saw, the weights of one having begun with the other's. All of it where the other does not say."""
+    if before is None:
+        return {}
+    both = {field: dict(ids) for field, ids in before.items()}
+    for field, ids in now.items():
+        own = both.setdefault(field, {})
+        for number, pitches in ids.items():
+            own[number] = own.get(number, 0) + pitches
+    return both
 
 
 def load_objective(path: Path, store: Store) -> tuple[Objective, PretrainConfig, date]:
@@ -184,7 +201,7 @@ def load_encoder(path: Path, scratch: int | None = None) -> tuple[GamestateTrans
 def _read_unseen_as_usual(module: nn.Module, facts: dict[str, Any]) -> None:
     """See `EventEmbedder.read_unseen_as_usual`; runs of before this was recorded are left alone."""
     for part in module.modules():
-        if isinstance(part, EventEmbedder) and "seen" in facts:
+        if isinstance(part, EventEmbedder) and facts.get("seen"):
             part.read_unseen_as_usual(facts["seen"])
 
 
@@ -197,6 +214,8 @@ def finetune(
     config: FinetuneConfig, store: Store, encoder_run: Path, out: Path, progress: bool = True
 ) -> dict[str, Any]:
     """Fit a head (and the encoder, as the adaptation says) on a pre-trained encoder, or go on with the run in `out`."""
+    if config.train.strategy == "fsdp" and not config.keeps_embeddings:
+        raise FullcountError("strategy = fsdp: a fit asks its encoder between steps, when weights are spread; use ddp")
     encoder, name, cutoff = _encoder_of(config, encoder_run)
     if cutoff > config.before:
         raise FullcountError(f"{encoder_run}: the encoder has seen play up to {cutoff}, after before = {config.before}")
@@ -224,7 +243,7 @@ def finetune(
         )
     each, nodes = processes(os.environ, config.train.devices)
     size, batches = config.samples_per_batch(), each * nodes * config.train.accumulate
-    task = build_task(config, encoder, max(1, int((~held).sum()) // (size * batches)))
+    task = build_task(config, encoder, max(1, int((~held).sum()) // (size * batches))).to(_device())
     run = Run(out)  # begun only now, so that a configuration that does not fit the data leaves no run behind
     run.begin(
         {"job": "finetune", **config.model_dump(mode="json")},
@@ -337,7 +356,7 @@ def load_task(path: Path) -> Fitted:
     task = build_task(config, encoder)
     tensors, _ = run.load(run.weights)
     task.load_state_dict(tensors, strict=False)
-    return Fitted(task.eval(), config, max(config.before, cutoff), Path(facts["encoder_run"]), name)
+    return Fitted(task.to(_device()).eval(), config, max(config.before, cutoff), Path(facts["encoder_run"]), name)
 
 
 class Together:
@@ -372,6 +391,8 @@ def load_together(runs: dict[str, Path]) -> Together:
     Raises:
         FullcountError: a run was not fitted behind a prefix, or on another encoder than the first one.
     """
+    if not runs:
+        raise FullcountError("no runs to be served together")
     fitted = {name: load_task(run) for name, run in runs.items()}
     first = next(iter(fitted.values()))
     shapes = set()
@@ -380,6 +401,9 @@ def load_together(runs: dict[str, Path]) -> Together:
             raise FullcountError(f"{runs[name]}: not fitted behind a prefix; use adaptation = prefix")
         if one.encoder != first.encoder:
             raise FullcountError(f"{runs[name]}: fitted on another encoder than {next(iter(runs.values()))}")
+        for option in ("role", "grain", "reads", "half_lives"):
+            if getattr(one.config, option) != getattr(first.config, option):
+                raise FullcountError(f"{runs[name]}: has another {option} than {next(iter(runs.values()))}")
         shapes.add(one.task.encoder.prefix.shape)
     if len(shapes) > 1:
         raise FullcountError(f"prefixes of several shapes cannot stand in one batch: {', '.join(map(str, runs))}")

@@ -25,8 +25,9 @@ from torch import Tensor
 from fullcount.errors import FullcountError
 
 #: What may differ between a run and its resumption: it changes how a run is watched, or who computes it, and so at most
-#: the order in which numbers are added. (The checkpoint knows how many batches are in a step.)
-MAY_CHANGE = frozenset({"log_every", "checkpoint_every", "devices", "strategy", "accumulate", "compile"})
+#: the order in which numbers are added. (The checkpoint knows how many batches are in a step; what training saw follows
+#: from data and configuration, and earlier runs did not record it.)
+MAY_CHANGE = frozenset({"seen", "log_every", "checkpoint_every", "devices", "strategy", "accumulate", "compile"})
 
 
 class Run:

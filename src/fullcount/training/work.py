@@ -112,7 +112,8 @@ def measure(module: nn.Module, batches: Callable[[int], Batch], counted: int = 8
 
 def tokens_of_a_pass(sampler: Sampler) -> int:
     """Tokens in which every event the sampler may draw is seen once in each role, with the separators of its games."""
-    return sum(int(h.events.sum()) + len(h.events) for h in sampler.histories)
+    inside = [h.events[(h.days >= sampler.low) & (h.days < sampler.high)] for h in sampler.histories]
+    return sum(int(events.sum()) + len(events) for events in inside)
 
 
 def bill(flops: float, share: float, cards: dict[str, tuple[float, float]]) -> pl.DataFrame:
