@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from polars.testing import assert_frame_equal
 from fullcount.errors import FullcountError
 from fullcount.evaluation.playing_time import judge
 from fullcount.projection.marcel import Marcel
-from fullcount.projection.playing_time import InPlayingTime, PlayingTime, read_overrides, rescaled
+from fullcount.projection.playing_time import InPlayingTime, PlayingTime, course, read_overrides, rescaled
 from fullcount.projection.registry import make_system
 from fullcount.projection.system import EXPOSURE, ROLES, League, Projection, rates
-from fullcount.sources.tables import conform
+from fullcount.sources.tables import conform, empty
 from fullcount.store import Store
 from test_boosted_marcel import SPRING, ageing_league, spoilt
 
@@ -131,8 +132,58 @@ def test_bad_overrides(tmp_path: Path, text: str, message: str) -> None:
 def test_spelling(sim_store: Store) -> None:
     assert make_system("marcel_plus+pt", sim_store).name == "marcel_plus+pt"
     timed = make_system("marcel+lasting:x.csv", sim_store)
-    assert timed == InPlayingTime(Marcel(), PlayingTime("lasting", Path("x.csv")))
-    assert timed.name == "marcel+lasting"
+    assert isinstance(timed, InPlayingTime)
+    assert (timed.name, timed.system) == ("marcel+lasting", Marcel())
+    assert (timed.time.given, timed.time.overrides) == ("lasting", Path("x.csv"))
+    assert timed.time.games is not None
+    assert timed.time.games[0].equals(sim_store.table("batting_games"))
+
+
+def game_lines(league: League) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Two games a season; a batter starts the second one only if he will play next season."""
+    lines = league.batting_seasons.sort("player", "season").with_columns(
+        stays=(pl.col("player").shift(-1) == pl.col("player")).fill_null(False)
+    )
+    games = [
+        lines.with_columns(
+            date=pl.date(pl.col("season").cast(pl.Int32), month, 1), game_type=pl.lit("R"), game_id=pl.lit(f"{month}"),
+            starter=pl.col("stays") | (month == 4), lineup_slot=pl.lit(3), PA=pl.lit(4),
+        )
+        for month in (4, 9)
+    ]  # fmt: skip
+    return conform(pl.concat(games), "batting_games"), empty("pitching_games")
+
+
+def test_games_tell_what_season_lines_do_not() -> None:
+    league = ageing_league()
+    gone = (pl.col("player") % 3 == 0) & (pl.col("season") >= 2000 + pl.col("player") % 13)
+    cut = replace(league, batting_seasons=league.batting_seasons.filter(~gone), _before={})
+    games = game_lines(cut)
+    plain, told = PlayingTime(), PlayingTime(games=games)
+    truth = set(cut.batting_seasons.filter(season=2012)["player"])
+
+    def brier(time: PlayingTime) -> float:
+        said = time.table("hitters", 2012, cut)
+        return said.select((pl.col("plays") - pl.col("player").is_in(list(truth))).pow(2).mean()).item()  # type: ignore[no-any-return]
+
+    assert brier(told) < 0.5 * brier(plain)
+    later = tuple(g.with_columns(starter=pl.col("starter") & (pl.col("season") < 2012)) if "starter" in g.columns else g
+                  for g in games)  # fmt: skip
+    again = PlayingTime(games=(later[0], later[1])).table("hitters", 2012, cut)
+    assert_frame_equal(again, told.table("hitters", 2012, cut), check_exact=True)
+
+
+def test_course_of_a_season() -> None:
+    dates = [date(2011, 4, 1), date(2011, 4, 3), date(2011, 7, 1), date(2011, 9, 1), date(2011, 9, 30)]
+    columns = {"player": [1, 1, 1, 1, 2], "date": dates, "game_id": ["a", "b", "c", "d", "e"], "PA": [4, 1, 4, 4, 3],
+               "starter": [True, False, True, True, True], "lineup_slot": [2, None, 4, 6, 9]}  # fmt: skip
+    games = pl.DataFrame(columns)
+    row = course(conform(games, "batting_games"), "hitters").row(0, named=True)
+    assert row == {"player": 1, "started": 0.75, "slot": 4, "late:started": 1, "late:slot": 6, "late:n": 4,
+                   "before": 0, "after": 29, "gap": 89}  # fmt: skip
+    nobody = course(empty("pitching_games"), "pitchers")
+    assert nobody.is_empty()
+    assert nobody.schema["gap"] == pl.Float64
 
 
 def test_no_past() -> None:

@@ -33,16 +33,21 @@ Given = Literal["playing", "lasting"]
 _LASTING: dict[Role, float] = {"hitters": 200.0, "pitchers": 50.0}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlayingTime:
-    """Expected plate appearances and innings. `first`: the earliest season learned from.
+    """Expected plate appearances and innings.
 
-    `overrides`: a CSV of what the user knows better, with a column `player` (MLBAM id) or `Name`, and PA or IP or both;
-    an empty cell leaves that one alone.
+    Args:
+        given: on what they are conditioned.
+        overrides: a CSV of what the user knows better, with a column `player` (MLBAM id) or `Name`, and PA or IP or
+            both; an empty cell leaves that one alone.
+        games: canonical batting_games and pitching_games, to read starts, places in the order and gaps (see `course`).
+        first: the earliest season learned from.
     """
 
     given: Given = "playing"
     overrides: Path | None = None
+    games: tuple[pl.DataFrame, pl.DataFrame] | None = None
     first: int = 2001
 
     def table(self, role: Role, season: int, league: League) -> pl.DataFrame:
@@ -50,15 +55,19 @@ class PlayingTime:
 
         Everyone Marcel projects, by player.
         """
-        return kept(_expected, league, role, season, self.first, self.given == "lasting")
+        return kept(_expected, league, self, role, season)
 
 
-def _expected(league: League, role: Role, season: int, first: int, lasting: bool) -> pl.DataFrame:
-    past, now, n = examples(league, role, first, season), facts(league, role, season), EXPOSURE[role]
+def _expected(league: League, time: PlayingTime, role: Role, season: int) -> pl.DataFrame:
+    past, now, n = examples(league, role, time.first, season), facts(league, role, season), EXPOSURE[role]
+    if time.games is not None:
+        seen = [kept(_course, league, time, role, s) for s in [*past["season"].unique().sort(), season]]
+        past = past.join(pl.concat(seen), on=["player", "season"], how="left", maintain_order="left")
+        now = now.join(seen[-1].drop("season"), on="player", how="left", maintain_order="left")
     plays = (past[f"y:{n}"] > 0).cast(pl.Float64)
     chance = (float(plays.mean() or 0.0) + boost(past, now, plays - plays.mean())).clip(0, 1)  # type: ignore[arg-type]
     whole = past.filter(pl.col(f"y:{n}") > 0).with_columns(pl.col("^y:.*$") * pl.col("length"))
-    whole = whole.filter(pl.col(f"y:{n}") >= _LASTING[role]) if lasting else whole
+    whole = whole.filter(pl.col(f"y:{n}") >= _LASTING[role]) if time.given == "lasting" else whole
     more = boost(whole, now, whole[f"y:{n}"] - whole[n])
     table = now.select("player", pl.Series("plays", chance), pl.Series(n, np.maximum(now[n].to_numpy() + more, 1.0)))
     if role == "pitchers" and whole.height >= LEAST_ROWS:
@@ -66,6 +75,40 @@ def _expected(league: League, role: Role, season: int, first: int, lasting: bool
         starts = np.clip(boost(whole, now, whole["y:GS"]), 0.0, games)
         table = table.with_columns(G=games, GS=starts)
     return table
+
+
+def _course(league: League, time: PlayingTime, role: Role, season: int) -> pl.DataFrame:
+    assert time.games is not None
+    own = (pl.col("season") == season - 1) & (pl.col("game_type") == "R") & (pl.col("league") == league.name)
+    return course(time.games[ROLES.index(role)].filter(own), role).with_columns(season=pl.lit(season))
+
+
+def course(games: pl.DataFrame, role: Role) -> pl.DataFrame:
+    """How a season's game lines went, a row a player: injuries show as gaps, a new regular in the last weeks.
+
+    player; `started` (share of games) and `slot` (mean place in the order, hitters), both also of the last 45 days
+    (`late:`), `late:n` PA or BF then; days before the first game (`before`), after the last (`after`), longest `gap`.
+    """
+    day = pl.col("date")
+    first, last = games["date"].min(), games["date"].max()
+    late = day > pl.lit(last, pl.Date) - pl.duration(days=45)
+    started = pl.col("starter" if role == "hitters" else "GS").cast(pl.Float64)
+    shown = {"started": started} | ({"slot": pl.col("lineup_slot").cast(pl.Float64)} if role == "hitters" else {})
+    days = {
+        "before": day.min() - pl.lit(first, pl.Date),
+        "after": pl.lit(last, pl.Date) - day.max(),
+        "gap": day.diff().max(),
+    }
+    return (
+        games.sort("player", "date", "game_id")
+        .group_by("player", maintain_order=True)
+        .agg(
+            *(e.mean().alias(c) for c, e in shown.items()),
+            *(e.filter(late).mean().alias(f"late:{c}") for c, e in shown.items()),
+            pl.col("PA" if role == "hitters" else "BF").filter(late).sum().cast(pl.Float64).alias("late:n"),
+            *(e.dt.total_days().cast(pl.Float64).alias(c) for c, e in days.items()),
+        )
+    )
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def make_system(spec: str, store: Store) -> System:
     """
     if timed := re.fullmatch(r"(.+)\+(pt|lasting)(?::(.+))?", spec):
         overrides = Path(timed[3]) if timed[3] else None
-        time = PlayingTime("lasting" if timed[2] == "lasting" else "playing", overrides)
+        games = store.table("batting_games"), store.table("pitching_games")
+        time = PlayingTime("lasting" if timed[2] == "lasting" else "playing", overrides, games)
         return InPlayingTime(make_system(timed[1], store), time)
     if spec.startswith("blend:"):
         return Blend([make_system(s, store) for s in spec.removeprefix("blend:").split("@")])
