@@ -214,7 +214,8 @@ SystemOption = Annotated[
     list[str],
     typer.Option(
         "--system",
-        help="marcel; contextual=BATTER_RUN,PITCHER_RUN; NAME=FOLDER of projection CSVs (NAME_2024_hitters.csv ...). "
+        help="marcel, marcel_plus, marcel_gb, mle; contextual=BATTER_RUN,PITCHER_RUN; NAME=FOLDER of projection CSVs "
+        "(NAME_2024_hitters.csv ...); blend:A@B; behind any, +pt or +lasting: playing time of its own. "
         "Repeat for several; the first is the reference.",
     ),
 ]
