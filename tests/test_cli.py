@@ -106,7 +106,10 @@ BAD = [
     ("pretrain --store NEW --out OUT -o before=2004-03-01", "no store here"),
     ("pretrain --store NEW --out OUT -o befor=2004-03-01", "options: before"),
     ("pretrain --store NEW --out OUT -o before=2004-03-01 -o trian.steps=3", "options: trian"),
-    ("pretrain --store NEW --out OUT -o before=2004-03-01 -o train.step=3", "options: train.step: Extra"),
+    (
+        "pretrain --store NEW --out OUT -o before=2004-03-01 -o train.step=3",
+        "options: train.step: there is no such",
+    ),
     ("pretrain --store STORE --out OUT --config missing.toml", "missing.toml: no such file"),
     ("pretrain --store STORE --out OUT -o before=1999-03-01", "no game before 1999-03-01"),
     ("finetune --encoder NEW --store STORE --out OUT -o role=batter -o before=2004-03-01", "no run here"),

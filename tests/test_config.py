@@ -85,3 +85,27 @@ def test_a_group_given_in_part_keeps_the_rest_of_its_defaults():
     default = load(PretrainConfig, None, BEFORE)
     assert config.train == default.train.model_copy(update={"steps": 7})
     assert config.batter == default.batter.model_copy(update={"games": 12})
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["encoder.event_atention=true"], "encoder.event_atention: there is no such option"),
+        (["objectives=adaptors"], "no 'adaptors'; choose one of 'contrastive'"),
+        (["encoder.pooling=last"], "encoder: pooling: is of architecture"),
+        (["batter.games=some"], "batter.games: Input should be a valid integer"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(options, sentence):
+    with pytest.raises(FullcountError) as raised:
+        load(PretrainConfig, None, ["before=2019-03-01", *options])
+    assert sentence in str(raised.value)
+
+
+def test_a_window_asked_for_in_another_unit_is_not_cut_by_the_defaults():
+    given = ["before=2019-03-01", "batter.games=equal", "pitcher.plate_appearances=300"]
+    config = load(PretrainConfig, None, given)
+    assert (config.batter.games, config.batter.events) == ("equal", 4096)
+    assert (config.pitcher.games, config.pitcher.events, config.pitcher.plate_appearances) == (None, 4096, 300)
+    assert load(PretrainConfig, None, [*given, "batter.events=480"]).batter.events == 480
+    assert load(PretrainConfig, None, ["before=2019-03-01", "batter.games=20"]).batter.events == 480

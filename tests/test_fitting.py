@@ -14,6 +14,7 @@ from fullcount.errors import FullcountError
 from fullcount.evaluation.fitting import PRIOR, FittingConfig, fitting
 from fullcount.evaluation.study import StudyConfig, run_study, summary
 from fullcount.model.transformer import EncoderConfig
+from fullcount.report.study import write_study
 from fullcount.simulated.league import simulate
 from fullcount.store import Store
 from fullcount.training.jobs import finetune, load_task, pretrain
@@ -128,6 +129,7 @@ def test_a_study_compares_encoders_by_their_fits(store, tmp_path):
     steps = dict(result.rows.select("arm", "tokens").unique().rows())
     assert steps["scratch"] == 0
     assert steps["masked"] > 0
+    assert "table.md" in [p.name for p in write_study(result, tmp_path)]
     row = table.filter(pl.col("what") == "fitting season adapters K% r")
     assert row["arm"].to_list() == ["scratch", "masked"]
     assert row["mean"].is_finite().all()

@@ -313,7 +313,7 @@ class Sampler:
         for history, pool, rank in zip(self.histories, self._pools, self._ranks, strict=True):
             windows, events = np.bincount(rank), np.bincount(rank, weights=history.events[pool])
             totals = np.stack([np.ones(len(windows)), windows, events], axis=1).cumsum(axis=0)
-            for step in range(0, self.steps if len(pool) else 0, self.block):
+            for step in (*range(0, self.steps, self.block), self.steps) if len(pool) else ():
                 shares = totals[self._regulars(len(windows), step) - 1] / totals[-1]
                 lines.append((step, history.window.role, *shares.tolist()))
         return pl.DataFrame(lines, ["step", "role", "players", "windows", "events"], orient="row")

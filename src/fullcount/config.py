@@ -85,6 +85,16 @@ class PretrainConfig(Base):
 
     @model_validator(mode="before")
     @classmethod
+    def _limited_as_asked(cls, data: Any) -> Any:
+        """A window asked for in plate appearances, or "equal" games, is not cut by the limits of the default one."""
+        for role in ROLES:
+            window = data.get(role) if isinstance(data, dict) else None
+            if isinstance(window, dict) and (window.get("games") == "equal" or window.get("plate_appearances")):
+                data = {**data, role: {"games": None, "events": 4096, **window}}
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
     def _looks_back(cls, data: Any) -> Any:
         """Next-event prediction gets the causal encoder it needs where nothing else is said."""
         if not isinstance(data, dict) or not isinstance(data.get("objectives"), str | list | tuple):
@@ -235,9 +245,20 @@ def load(model: type[Model], path: Path | None, overrides: list[str]) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(str(p) for p in first["loc"]) or "configuration"
-        raise FullcountError(f"{where}: {at}: {first['msg']}") from error
+        raise FullcountError(f"{where}: {in_words(error)}") from error
+
+
+def in_words(error: ValidationError) -> str:
+    """The first thing that is wrong: its place, and what was expected."""
+    first = error.errors()[0]
+    kind, context = first["type"], first.get("ctx", {})
+    at = ".".join(str(p) for p in first["loc"] if p != "constrained-int") or "configuration"
+    said = {
+        "extra_forbidden": "there is no such option",
+        "union_tag_invalid": f"no {context.get('tag')!r}; choose one of {context.get('expected_tags')}",
+        "union_tag_not_found": "say which with its key `kind`",
+    }
+    return f"{at}: {said.get(kind) or first['msg'].removeprefix('Value error, ')}"
 
 
 def _value(text: str) -> Any:

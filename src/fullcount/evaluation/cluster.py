@@ -30,11 +30,11 @@ def over_ray(
     try:
         ray: Any = importlib.import_module("ray")
     except ModuleNotFoundError as error:
-        raise FullcountError("Ray is not installed: pip install 'fullcount[ray]'") from error
+        raise FullcountError("Ray is not installed: pip install -e '.[ray]'") from error
     options: dict[str, Any] = {"log_to_driver": False, "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address, ignore_reinit_error=True, logging_level="warning", **options)
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
         raise FullcountError(f"no Ray cluster at {address!r}: {error}") from error
     try:
         gpus = int(ray.cluster_resources().get("GPU", 0) > 0)

@@ -31,7 +31,7 @@ from pydantic import Field, ValidationError, model_validator
 from fullcount.adaptation.performance import SampleSource
 from fullcount.adaptation.samples import Samples
 from fullcount.adaptation.schedule import scheduled
-from fullcount.config import FinetuneConfig, laid_over, settled
+from fullcount.config import FinetuneConfig, in_words, laid_over, settled
 from fullcount.errors import FullcountError
 from fullcount.evaluation.metrics import Interval
 from fullcount.evaluation.probe import Floats, Judged, draw, versus
@@ -68,8 +68,7 @@ class FittingConfig(Judged):
         try:
             fits = list(self.configured(0))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise ValueError(in_words(error)) from error
         for task, method, config in fits:
             if config.leagues is not None:
                 raise ValueError(f"{task}, {method}: leagues: here all is judged on the main league")

@@ -86,7 +86,7 @@ def _costs(table: pl.DataFrame) -> pl.DataFrame:
                 "steps": f"{row['steps']:,.0f}",
                 "tokens": f"{row['tokens']:,.0f}",
                 "flops": None if row["flops"] is None else f"{row['flops']:.3e}",
-                "flops/token": None if row["flops"] is None else f"{row['flops'] / row['tokens']:.3e}",
+                "flops/token": f"{row['flops'] / row['tokens']:.3e}" if row["flops"] and row["tokens"] else None,
                 "seconds": f"{row['seconds']:,.0f}",
             }
             for row in table.iter_rows(named=True)
