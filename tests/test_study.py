@@ -95,16 +95,16 @@ def test_an_arm_that_changes_one_key_keeps_the_other_defaults() -> None:
 
 
 BAD = [
-    (["base.encoder.layes=2"], "example.toml: arms.small.encoder.layes: Extra inputs"),
-    (["axes={'encoder.layes'=[2]}"], "arms.small layes=2.encoder.layes: Extra inputs"),
-    (["sedes=[1]"], "sedes: Extra inputs"),
-    (["measures.prob={}"], "measures.prob: Extra inputs"),
-    (["measures.probe.draw=3"], "measures.probe.draw: Extra inputs"),
-    (["base.train.steps=5"], "arms: Value error, arm 'small' sets train.steps"),
+    (["base.encoder.layes=2"], "example.toml: arms.small.encoder.layes: there is no such option"),
+    (["axes={'encoder.layes'=[2]}"], "arms.small layes=2.encoder.layes: there is no such option"),
+    (["sedes=[1]"], "sedes: there is no such option"),
+    (["measures.prob={}"], "measures.prob: there is no such option"),
+    (["measures.probe.draw=3"], "measures.probe.draw: there is no such option"),
+    (["base.train.steps=5"], "arms: arm 'small' sets train.steps"),
     (["axes={'train.monitor'=['call']}"], "sets train.monitor"),
     (["axes={'train.accumulate'=[2]}"], "sets train.accumulate"),
     (["seeds=[1,1]"], "a seed stands there twice"),
-    (["budget={shares=[1.0]}"], "budget: Value error, give tokens, flops or both"),
+    (["budget={shares=[1.0]}"], "budget: give tokens, flops or both"),
     (["budget.shares=[]"], "budget.shares: Tuple should have at least 1 item"),
     (["arms.a=3"], "arms.a: Input should be a valid dictionary"),
     (["arm=[{}]"], "every [[arm]] needs a name"),
