@@ -22,9 +22,9 @@ from rich.table import Table
 from torch import nn
 
 from fullcount.batches import EVENT, Batch, collate
+from fullcount.fields import COLUMN
 from fullcount.model.encoders import build_encoder
 from fullcount.model.transformer import EncoderConfig
-from fullcount.objectives.base import COLUMN
 from fullcount.objectives.masked_gamestate import MaskedGamestate
 from fullcount.store import ROLES, PlayerRole, Store
 from fullcount.training.work import flops
@@ -41,8 +41,7 @@ def windows(store: Store, role: PlayerRole, appearances: int, tokens: int, seed:
     """A batch of about `tokens` tokens of windows with `appearances` plate appearances or a few more."""
     history = History(store, Window(role, games=10_000, events=round(4.3 * appearances)))
     first, stop = history.ending_at(np.random.default_rng(seed).choice(len(history.players), 4000))
-    seen = np.concatenate([[0], np.cumsum(history.events)])
-    full = np.flatnonzero(seen[stop] - seen[first] > 3.9 * appearances)[: 16 + 8 * tokens // (4 * appearances)]
+    full = np.flatnonzero(history.pitches(first, stop) > 3.9 * appearances)[: 16 + 8 * tokens // (4 * appearances)]
     enough = [i for i in full if turns(collate(history, first[i : i + 1], stop[i : i + 1], None))[0] >= appearances]
     if not enough:
         raise SystemExit(f"no {role} has {appearances} plate appearances in a row in this store: give a longer one")

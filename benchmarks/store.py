@@ -90,8 +90,7 @@ def windows(store: Store, length: int, seconds: float) -> dict[str, float]:
     for role, games in (("batter", 240), ("pitcher", 40)):
         history = History(store, Window(role, games=games, events=length))  # type: ignore[arg-type]
         first, stop = history.ending_at(np.arange(len(history.index)))
-        events = np.concatenate([[0], np.cumsum(history.events)])
-        full = np.flatnonzero(events[stop] - events[first] > 0.8 * length)
+        full = np.flatnonzero(history.pitches(first, stop) > 0.8 * length)
         if not len(full):
             full = np.arange(len(first))
 

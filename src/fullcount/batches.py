@@ -209,6 +209,18 @@ def _matchup(history: History, appearances: Int, days: Int, priors: Priors) -> N
     return np.repeat(each, np.asarray(index["length"])[runs], axis=0)
 
 
+def lengths(history: History, first: Int, stop: Int) -> Int:
+    """Tokens [m] of the windows `first`..`stop` [m]: their pitches, a separator a game, the slot."""
+    return np.asarray(history.pitches(first, stop) + (stop - first) + 1)
+
+
+def of_like_length(length: Int, tokens: int) -> list[Int]:
+    """Places of sequences of `length` [m] in parts of about `tokens` tokens, shorter ones first."""
+    order = np.argsort(length, kind="stable")
+    cuts = np.flatnonzero(np.diff(np.cumsum(length[order]) // tokens)) + 1
+    return [part for part in np.split(order, cuts) if len(part)]
+
+
 def mix(*numbers: int) -> int:
     """One 63-bit seed from several numbers."""
     return int(np.random.SeedSequence([n & 0xFFFFFFFF for n in numbers]).generate_state(1, np.uint64)[0] >> 1)
@@ -282,8 +294,7 @@ class Sampler:
             pool = np.flatnonzero((h.days >= low) & (h.days < high) & (h.events > 0))
             first, stop = self._windows(h, pool)
             # Latest game alone may be short; what counts is the window. A pool keeps those long enough.
-            seen = np.concatenate([[0], np.cumsum(h.events)])
-            self._pools.append(pool[seen[stop] - seen[first] >= minimum_events])
+            self._pools.append(pool[h.pitches(first, stop) >= minimum_events])
         if not any(len(p) for p in self._pools):
             raise FullcountError(f"no windows between {since} and {before}: is the season in the store?")
         weight = np.array([float(h.events[p].sum()) for h, p in zip(self.histories, self._pools, strict=True)])
@@ -389,15 +400,10 @@ class Sampler:
         """`count` batches of about `tokens` tokens each, of windows of similar length, from the pool of a step."""
         history = self.histories[which]
         pool, chance = self._drawn_from(which, step)
-        seen = np.concatenate([[0], np.cumsum(history.events)])
-
-        def lengths(first: Int, stop: Int) -> Int:
-            return np.asarray(seen[stop] - seen[first] + (stop - first) + 1)
-
-        trial = lengths(*self._windows(history, rng.choice(pool, 256, p=chance)))
+        trial = lengths(history, *self._windows(history, rng.choice(pool, 256, p=chance)))
         drawn = max(count, round(count * self.tokens / float(trial.mean())))
         first, stop = self._windows(history, rng.choice(pool, drawn, p=chance))
-        length = lengths(first, stop)
+        length = lengths(history, first, stop)
         by_length = np.argsort(length, kind="stable")
         first, stop, length = first[by_length], stop[by_length], length[by_length]
         # Equal shares of tokens, at least one window each.

@@ -93,7 +93,8 @@ class History:
         self.days = np.asarray(all_of.day)[self.index].astype(np.int64)
         self.events = np.asarray(all_of.events)[self.index].astype(np.int64)
         self._key = player_day(self.players, self.days)
-        self._limits = [(np.append(0, np.cumsum(self.events)), window.events)]
+        self._pitches = np.append(0, np.cumsum(self.events))
+        self._limits = [(self._pitches, window.events)]
         if window.plate_appearances is not None:
             turns = plate_appearances(store, window.role)[self.index]
             self._limits.append((np.append(0, np.cumsum(turns)), window.plate_appearances))
@@ -128,6 +129,10 @@ class History:
             enough = np.searchsorted(seen, seen[stop] - most, side="left")
             first = np.maximum(first, np.minimum(enough, stop - 1))
         return np.minimum(first, stop)
+
+    def pitches(self, first: Int, stop: Int) -> Int:
+        """Pitches [m] in the windows `first`..`stop` [m]."""
+        return np.asarray(self._pitches[stop] - self._pitches[first])
 
     def runs(self, appearances: NDArray[Any]) -> NDArray[Any]:
         """Run numbers (see `Store.runs`) of `appearances` [k] (positions in `index`), in order."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fullcount.adaptation.heads import CountHead, LinearHead, Targets
 from fullcount.adaptation.methods import Adaptation
 from fullcount.adaptation.samples import Grain, Samples, recent_windows
-from fullcount.batches import Batch, collate
+from fullcount.batches import Batch, collate, lengths, of_like_length
 from fullcount.errors import FullcountError
 from fullcount.fields import OUTCOMES
 from fullcount.model.precision import native_bfloat16
@@ -48,16 +48,10 @@ def embed(
     """
     encoder.eval()
     device = next(encoder.parameters()).device
-    seen = np.concatenate([[0], np.cumsum(history.events)])
-    length = seen[stop] - seen[first] + (stop - first) + 1
-    order = np.argsort(length, kind="stable")
     out = np.zeros((len(first), encoder.config.d_model), dtype=np.float16)
-    cuts = np.flatnonzero(np.diff(np.cumsum(length[order]) // tokens)) + 1
-    chunks = np.split(order, cuts)
+    chunks = of_like_length(lengths(history, first, stop), tokens)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=native_bfloat16(device.type))
     for chunk in track(chunks, description=f"embed {history.window.role} games", disable=not progress):
-        if not len(chunk):
-            continue
         days = None if as_of is None else as_of[chunk]
         batch = collate(history, first[chunk], stop[chunk], priors, as_of=days, **encoder.config.inputs)
         with autocast:
@@ -341,10 +335,9 @@ class SampleSource:
             first, stop, progress, np.concatenate([s.day, np.repeat(days, [len(a) for a, _ in asked])])
         )
         own, everybody = pooled[: len(s)], torch.split(pooled[len(s) :], [len(a) for a, _ in asked])
-        seen = np.concatenate([[0], np.cumsum(self.history.events)])
         means = []
         for (a, b), rows in zip(asked, everybody, strict=True):
-            weight = torch.from_numpy((seen[b] - seen[a]).astype(np.float32))
+            weight = torch.from_numpy(self.history.pitches(a, b).astype(np.float32))
             means.append((rows * weight.unsqueeze(-1)).sum(dim=0) / weight.sum().clamp(min=1))
         return own - torch.stack(means)[torch.from_numpy(day)]
 
@@ -417,7 +410,7 @@ class SampleSource:
 
     def pass_steps(self, size: int, world: int = 1) -> int:
         """Steps of a pass over the samples."""
-        return max(1, len(self.samples) // (size * world))
+        return pass_steps(len(self.samples), size * world)
 
     def _evaluated(self, size: int) -> Iterator[SampleBatch]:
         """All samples in order, on the task's device."""
@@ -441,6 +434,11 @@ class SampleSource:
             total.include(self.task(batch))
         means = total.means()
         return {**means, "total": sum(means.values())}
+
+
+def pass_steps(samples: int, size: int) -> int:
+    """Steps of a pass over `samples`, `size` of them a step."""
+    return max(1, samples // size)
 
 
 def _places(targets: tuple[str, ...], role: PlayerRole) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from fullcount.adaptation.performance import SampleBatch, SampleSource
 from fullcount.adaptation.samples import Samples, samples
 from fullcount.adaptation.schedule import scheduled
 from fullcount.errors import FullcountError, told
-from fullcount.evaluation.metrics import Paired, bias, paired_bootstrap, pearson, sd_ratio
+from fullcount.evaluation.metrics import log_loss_gain, pearson, sd_ratio
 from fullcount.fields import OUTCOMES
 from fullcount.priors import Priors
 from fullcount.store import Store
@@ -111,11 +111,8 @@ def _judge(s: Samples, mixes: Mapping[str, Floats], minimum: int, draws: int) ->
     often = total >= minimum
     rows = []
     for name, mix in mixes.items():
-        pair = Paired(s.player.astype(np.int32), np.zeros_like(n), nats[name], nats[RIVALS[-1]], n)
-        gain = paired_bootstrap(bias, [pair], draws)  # the mean of (predicted - 0): of log-losses
         row = {"system": name, "targets": len(s), "players": len(player)}
-        row |= {"nats": float(bias(nats[name], np.zeros_like(n), n))}
-        row |= {"gain": gain.value, "low": gain.low, "high": gain.high}
+        row |= log_loss_gain(s.player.astype(np.int32), nats[name], nats[RIVALS[-1]], n, draws)
         for outcome, label in JUDGED.items():
             i = OUTCOMES.index(outcome)
             x, y = (np.bincount(owner, v)[often] / total[often] for v in (mix[:, i] * n, counts[:, i]))

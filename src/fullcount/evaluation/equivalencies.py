@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from fullcount.errors import FullcountError, told
-from fullcount.evaluation.metrics import Paired, bias, paired_bootstrap, pearson, sd_ratio
+from fullcount.evaluation.metrics import bias, log_loss_gain, pearson, sd_ratio
 from fullcount.projection.equivalencies import COMPONENTS, ladder, level_shifts, link, outcome_lines, pairs, regress
 from fullcount.projection.system import ROLES, League, Role
 from fullcount.store import Store
@@ -57,12 +57,8 @@ def judge_levels(
         player, n = both["player"].to_numpy()[judged], happened.sum(axis=1)
         nats = {s: -(happened * np.log(p[judged])).sum(axis=1) / n for s, p in said.items()}
         for system, mix in said.items():
-            # the mean of (predicted - 0): log-losses by player as a metric of the paired bootstrap
-            pair = Paired(player, np.zeros_like(n), nats[system], nats["untranslated"], n)
-            gain = paired_bootstrap(bias, [pair], draws, seed)
             row = {"role": role, "level": low, "above": high, "system": system, "players": len(player)}
-            row |= {"nats": float(bias(nats[system], np.zeros_like(n), n)), "gain": gain.value}
-            row |= {"low": gain.low, "high": gain.high}
+            row |= log_loss_gain(player, nats[system], nats["untranslated"], n, draws, seed)
             for c, label in JUDGED.items():
                 x, y = mix[judged][:, names.index(c)], happened[:, names.index(c)] / n
                 row |= {f"{label} r": float(pearson(x, y, n)), f"{label} sd": float(sd_ratio(x, y, n))}

@@ -33,7 +33,7 @@ from fullcount.adaptation.samples import Samples
 from fullcount.adaptation.schedule import scheduled
 from fullcount.config import FinetuneConfig, in_words, laid_over, settled
 from fullcount.errors import FullcountError
-from fullcount.evaluation.metrics import Interval
+from fullcount.evaluation.metrics import Interval, spelt_out
 from fullcount.evaluation.probe import Floats, Judged, draw, versus
 from fullcount.fields import OUTCOMES
 from fullcount.priors import Priors
@@ -92,7 +92,7 @@ def fitting(run: Path, store: Store, config: FittingConfig, progress: bool = Fal
     for task, method, asked in config.configured(seed):
         fit = settled(asked, store, asked.before)
         out = run / "fitted" / f"{task}-{method}".replace(" ", "_")
-        cost = _fitted(fit, store, run, out, progress)
+        cost = _fitted(fit, store, run, out, progress, priors)
         history = History(store, fit.history_window())
         found = scheduled(draw(store, history, priors, fit.grain, config, config.judged), store, priors, fit.schedule)
         actual, predicted, w = _predicted(out, found, history, priors, fit)
@@ -111,7 +111,9 @@ def fitting(run: Path, store: Store, config: FittingConfig, progress: bool = Fal
     return pl.DataFrame(rows, schema=text | dict.fromkeys(("value", "low", "high"), pl.Float64()))
 
 
-def _fitted(fit: FinetuneConfig, store: Store, encoder: Path, out: Path, progress: bool) -> dict[str, float]:
+def _fitted(
+    fit: FinetuneConfig, store: Store, encoder: Path, out: Path, progress: bool, priors: Priors
+) -> dict[str, float]:
     """Fit where that is not done yet; what it cost."""
     kept = out / "cost.json"
     if kept.exists():
@@ -120,7 +122,7 @@ def _fitted(fit: FinetuneConfig, store: Store, encoder: Path, out: Path, progres
             raise FullcountError(f"{out}: fitted with another configuration; use another name or folder")
         return {name: float(value) for name, value in done["cost"].items()}
     began = time.perf_counter()
-    summary = finetune(fit, store, encoder, out, progress)
+    summary = finetune(fit, store, encoder, out, progress, priors)
     cost = {name: float(summary[name]) for name in ("trained", "trained_share", "tokens")}
     cost["seconds"] = time.perf_counter() - began
     kept.write_text(json.dumps({"config": fit.model_dump(mode="json"), "cost": cost}, indent=1))
@@ -143,5 +145,4 @@ def _predicted(
 
 
 def _row(task: str, method: str, target: str, figure: str, value: float | Interval) -> dict[str, Any]:
-    found = value._asdict() if isinstance(value, Interval) else {"value": value, "low": None, "high": None}
-    return {"task": task, "method": method, "target": target, "figure": figure, **found}
+    return {"task": task, "method": method, "target": target, "figure": figure, **spelt_out(value)}

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 
-from fullcount.batches import EVENT, collate
+from fullcount.batches import EVENT, collate, lengths, of_like_length
 from fullcount.errors import FullcountError
 from fullcount.evaluation.facts import Forecast
 from fullcount.evaluation.pitch_grain import Floats
@@ -71,10 +71,7 @@ def forecast(
     model.eval()
     device = next(model.parameters()).device
     first, stop, kept = spans(history, since, before)
-    seen = np.concatenate([[0], np.cumsum(history.events)])
-    length = seen[stop] - seen[first] + (stop - first) + 1
-    order = np.argsort(length, kind="stable")
-    chunks = np.split(order, np.flatnonzero(np.diff(np.cumsum(length[order]) // tokens)) + 1)
+    chunks = of_like_length(lengths(history, first, stop), tokens)
     to_class = torch.zeros(len(BY_NAME["call"].ids), len(PITCH_CLASSES))
     for call, i in BY_NAME["call"].ids.items():
         to_class[i - 1, PITCH_CLASSES.index(CALL_CLASS[call])] = 1
@@ -82,8 +79,6 @@ def forecast(
     found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in FORECASTS}
     bfloat16 = torch.autocast(device.type, torch.bfloat16, enabled=native_bfloat16(device.type))
     for chunk in track(chunks, description=f"forecast, {history.window.role}s", disable=not progress):
-        if not len(chunk):
-            continue
         batch = collate(history, first[chunk], stop[chunk], priors, **model.encoder.config.inputs)
         which = batch.kind == EVENT
         newest = (batch.game < torch.from_numpy(kept[chunk]).unsqueeze(1))[which].numpy()

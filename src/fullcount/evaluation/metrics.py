@@ -137,6 +137,21 @@ def interval(value: float, draws: Array) -> Interval:
     return Interval(value, float(low), float(high))
 
 
+def spelt_out(figure: float | Interval) -> dict[str, float | None]:
+    """Columns value, low and high of a table of figures; bounds are null for a bare number."""
+    return figure._asdict() if isinstance(figure, Interval) else {"value": figure, "low": None, "high": None}
+
+
+def log_loss_gain(
+    player: npt.NDArray[np.int32], nats: Array, reference: Array, weights: Array, draws: int, seed: int = 0
+) -> dict[str, float]:
+    """`nats`, weighted mean of log-losses [n]; `gain`, how much less that is than the reference's; `low`, `high`"""
+    happened = np.zeros_like(weights)  # the bias of log-losses against 0 is their mean
+    gain = paired_bootstrap(bias, [Paired(player, happened, nats, reference, weights)], draws, seed)
+    mean = float(bias(nats, happened, weights))
+    return {"nats": mean, "gain": gain.value, "low": gain.low, "high": gain.high}
+
+
 #: Categories of the rank correlations: rho3 and rho5 of fantasy value.
 CATEGORIES = {"rho3": ("HR", "SB", "OBP"), "rho5": ("HR", "R", "RBI", "SB", "OBP")}
 

@@ -26,11 +26,12 @@ from fullcount.adaptation.performance import embed, pool
 from fullcount.adaptation.samples import Grain, Samples, samples
 from fullcount.config import Base, WindowConfig, settled
 from fullcount.errors import FullcountError, told
-from fullcount.evaluation.metrics import Interval, Paired, paired_bootstrap, pearson, sd_ratio
+from fullcount.evaluation.metrics import Interval, Paired, paired_bootstrap, pearson, sd_ratio, spelt_out
 from fullcount.fields import OUTCOMES, PITCH_TYPES
 from fullcount.model.transformer import GamestateTransformer
 from fullcount.priors import Priors
 from fullcount.store import ROLES, PlayerRole, Store
+from fullcount.training.devices import device
 from fullcount.training.jobs import load_encoder
 from fullcount.windows import History, Int, ranges
 
@@ -123,7 +124,7 @@ def probe(encoder_run: Path, store: Store, config: ProbeConfig | None = None, pr
         raise FullcountError(
             f"{encoder_run}: trained on play up to {cutoff}; it may not be judged on {config.judged[0]}"
         )
-    return probe_encoder(encoder.to("cuda" if torch.cuda.is_available() else "cpu"), store, config, progress)
+    return probe_encoder(encoder.to(device()), store, config, progress)
 
 
 def probe_encoder(
@@ -322,8 +323,7 @@ _SCHEMA = dict.fromkeys(KEYS, pl.String()) | dict.fromkeys(("value", "low", "hig
 def _row(
     role: PlayerRole, grain: Grain, target: str, system: str, measure: str, figure: float | Interval
 ) -> dict[str, Any]:
-    found = figure._asdict() if isinstance(figure, Interval) else {"value": figure, "low": None, "high": None}
-    return {**dict(zip(KEYS, (role, grain, target, system, measure), strict=True)), **found}
+    return {**dict(zip(KEYS, (role, grain, target, system, measure), strict=True)), **spelt_out(figure)}
 
 
 def main() -> None:

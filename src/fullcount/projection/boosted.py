@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fullcount.errors import FullcountError
 from fullcount.projection.marcel import HITTER_AGEING, Marcel, people
-from fullcount.projection.system import EXPOSURE, ROLES, League, Projection, Role, target_season
+from fullcount.projection.system import EXPOSURE, ROLES, SINGLES, League, Projection, Role, target_season
 
 Floats = NDArray[np.float64]
 P = ParamSpec("P")
@@ -241,7 +241,7 @@ def own_lines(known: League, role: Role) -> pl.DataFrame:
     own = known.batting_seasons.filter(
         pl.col("league") == known.name, pl.col("PA") > 0, ~pl.col("is_pitcher").fill_null(False)
     )
-    return own.with_columns((pl.col("H") - pl.col("2B") - pl.col("3B") - pl.col("HR")).alias("1B"))
+    return own.with_columns(SINGLES)
 
 
 def _lengths(known: League) -> pl.DataFrame:

@@ -30,7 +30,7 @@ from fullcount.projection.marcel import (
     aged,
     people,
 )
-from fullcount.projection.system import WOBA, League, Projection, Role, System, target_season
+from fullcount.projection.system import SINGLES, WOBA, League, Projection, Role, System, target_season
 from fullcount.sources.tables import MINOR_LEAGUES
 
 Floats = NDArray[np.float64]
@@ -103,7 +103,7 @@ def outcome_lines(league: League, role: Role) -> pl.DataFrame:
     """
     if role == "hitters":
         lines, n = league.batting_seasons.filter(~pl.col("is_pitcher").fill_null(False)), "PA"
-        lines = lines.with_columns((pl.col("H") - pl.col("2B") - pl.col("3B") - pl.col("HR")).alias("1B"))
+        lines = lines.with_columns(SINGLES)
     else:
         lines, n = league.pitching_seasons.with_columns((pl.col("H") - pl.col("HR")).alias("BIP")), "BF"
     counts = [pl.col(c).fill_null(0).cast(pl.Float64) for c in COMPONENTS[role]]
@@ -288,9 +288,7 @@ def _means(known: League, role: Role) -> pl.DataFrame:
         (pl.col(c).sum() / n).alias(c) for c in last.columns if c not in skipped and last[c].null_count() < last.height
     )
     if role == "hitters":
-        return mean.with_columns((pl.col("H") - pl.col("2B") - pl.col("3B") - pl.col("HR")).alias("1B")).drop(
-            "PA", "AB", "G"
-        )
+        return mean.with_columns(SINGLES).drop("PA", "AB", "G")
     return mean.with_columns(
         BIP=pl.col("H") - pl.col("HR"), other=1 - pl.sum_horizontal("outs", "H", "BB", "HBP")
     ).drop("outs", "BF", "2B", "3B", "WP", "BK", "pitches", "GF", strict=False)

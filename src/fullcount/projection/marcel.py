@@ -13,7 +13,7 @@ from typing import Literal
 
 import polars as pl
 
-from fullcount.projection.system import League, Projection, target_season
+from fullcount.projection.system import SINGLES, League, Projection, target_season
 
 #: Regressed rates, and how each moves with the age factor: +1 grows with youth, -1 shrinks with it, 0 stays.
 HITTER_AGEING = {
@@ -50,9 +50,7 @@ class Marcel:
         season = target_season(as_of)
         known = league.before(as_of)
         who = people(known.players, season)
-        batting = known.batting_seasons.filter(pl.col("league") == known.name, pl.col("PA") > 0).with_columns(
-            (pl.col("H") - pl.col("2B") - pl.col("3B") - pl.col("HR")).alias("1B")
-        )
+        batting = known.batting_seasons.filter(pl.col("league") == known.name, pl.col("PA") > 0).with_columns(SINGLES)
         pitching = known.pitching_seasons.filter(pl.col("league") == known.name, pl.col("BF") > 0).with_columns(
             (pl.col("BF") - pl.col("outs") - pl.col("H") - pl.col("BB") - pl.col("HBP")).alias("other")
         )

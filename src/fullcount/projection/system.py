@@ -37,6 +37,8 @@ RATES: dict[Role, tuple[str, ...]] = {
 #: projection must not know the weights of the season it projects.
 WOBA = {"uBB": 0.69, "HBP": 0.72, "1B": 0.88, "2B": 1.25, "3B": 1.58, "HR": 2.03}
 
+#: Hits of one base, which most tables leave to be counted.
+SINGLES = (pl.col("H") - pl.col("2B") - pl.col("3B") - pl.col("HR")).alias("1B")
 PERCENTILE = re.compile(r"^(?P<stat>.+)_p(?P<level>[1-9][0-9])$")
 
 
@@ -136,7 +138,7 @@ def conform(frame: pl.DataFrame, role: Role) -> pl.DataFrame:
     if "player" not in frame.columns:
         raise FullcountError(f"projected {role} have no column `player`")
     if role == "hitters" and "1B" not in frame.columns and {"H", "2B", "3B", "HR"} <= set(frame.columns):
-        frame = frame.with_columns((pl.col("H") - pl.col("2B") - pl.col("3B") - pl.col("HR")).alias("1B"))
+        frame = frame.with_columns(SINGLES)
     leading = ["player", "Name", "Team", *COUNTS[role]]
     types: dict[str, type[pl.DataType]] = {"player": pl.Int32, "Name": pl.String, "Team": pl.String}
     frame = frame.select(

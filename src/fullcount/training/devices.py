@@ -26,6 +26,11 @@ StrategyName = Literal["auto", "ddp", "fsdp"]
 PrecisionName = Literal["auto", "32-true", "bf16-mixed"]
 
 
+def device() -> torch.device:
+    """Where this process computes: its GPU if it has one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def launch(module: nn.Module, strategy: StrategyName, devices: int, precision: PrecisionName) -> Fabric:
     """Fabric, with all processes there.
 
@@ -39,7 +44,7 @@ def launch(module: nn.Module, strategy: StrategyName, devices: int, precision: P
         FullcountError: the module does not train so; SLURM's tasks were not started one by one.
     """
     each, nodes = processes(os.environ, devices)
-    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    accelerator = device().type
     unfreezes = getattr(module, "unfreezes", False)
     chosen: Strategy | str = "auto"
     if strategy == "fsdp":

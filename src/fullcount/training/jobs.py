@@ -13,7 +13,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from fullcount.adaptation.performance import EmbeddingCache, PerformanceTask, SampleBatch, SampleSource
+from fullcount.adaptation.performance import EmbeddingCache, PerformanceTask, SampleBatch, SampleSource, pass_steps
 from fullcount.adaptation.samples import samples
 from fullcount.adaptation.schedule import WIDTH as SCHEDULE_WIDTH
 from fullcount.adaptation.schedule import scheduled
@@ -28,7 +28,7 @@ from fullcount.objectives.base import Data, Losses, Objective
 from fullcount.objectives.combination import Combination
 from fullcount.priors import Priors
 from fullcount.store import Store, day_number
-from fullcount.training.devices import processes
+from fullcount.training.devices import device, processes
 from fullcount.training.loop import fit
 from fullcount.training.run import Run, fingerprint
 from fullcount.windows import History
@@ -94,7 +94,7 @@ def pretrain(
     facts: dict[str, Any] = {"data": store.fingerprint(), "cutoff": config.before.isoformat(), "seen": train.seen()}
     if init is not None:
         facts["init"] = _begin_with(task, init, config)
-        facts["seen"] = _together(facts["seen"], Run(init).config()["facts"].get("seen"))
+        facts["seen"] = _both_seen(facts["seen"], Run(init).config()["facts"].get("seen"))
     run = Run(out)
     run.begin(
         {"job": "pretrain", **config.model_dump(mode="json")},
@@ -102,26 +102,22 @@ def pretrain(
     )
     if begun is not None:
         begun(train)
-    device = _device()
+    here = device()
 
     @torch.no_grad()
     def validate(module: nn.Module) -> dict[str, float]:
         total = Losses()
         for step in range(4):
-            total.include(module(check.batch(step).to(device)))
+            total.include(module(check.batch(step).to(here)))
         return total.means()
 
     if config.untrained:
         seen = {"step": 0, "tokens": 0, "seconds": 0.0}
         run.save(run.weights, task.saved_state(), {"step": 0, "tokens": 0})
         run.log(seen)
-        run.log({"step": 0, **{f"validation/{n}": v for n, v in validate(task.to(device).eval()).items()}})
+        run.log({"step": 0, **{f"validation/{n}": v for n, v in validate(task.to(here).eval()).items()}})
         return {"steps": 0, "tokens": 0, "seconds": 0.0}
     return fit(task, train.batch, config.train, run, validate, progress)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _begin_with(task: Objective, init: Path, config: PretrainConfig) -> str:
@@ -147,7 +143,7 @@ def _begin_with(task: Objective, init: Path, config: PretrainConfig) -> str:
     return fingerprint(tensors)
 
 
-def _together(now: dict[str, dict[str, int]], before: dict[str, dict[str, int]] | None) -> dict[str, dict[str, int]]:
+def _both_seen(now: dict[str, dict[str, int]], before: dict[str, dict[str, int]] | None) -> dict[str, dict[str, int]]:
     """What two runs saw, the weights of one having begun with the other's. All of it where the other does not say."""
     if before is None:
         return {}
@@ -211,17 +207,24 @@ def _encoder_of(config: FinetuneConfig, run: Path) -> tuple[GamestateTransformer
 
 
 def finetune(
-    config: FinetuneConfig, store: Store, encoder_run: Path, out: Path, progress: bool = True
+    config: FinetuneConfig,
+    store: Store,
+    encoder_run: Path,
+    out: Path,
+    progress: bool = True,
+    priors: Priors | None = None,
 ) -> dict[str, Any]:
-    """Fit a head (and the encoder, as the adaptation says) on a pre-trained encoder, or go on with the run in `out`."""
+    """Fit a head (and the encoder, as the adaptation says) on a pre-trained encoder, or go on with the run in `out`.
+
+    `priors`: the store's, where they are already at hand.
+    """
     if config.train.strategy == "fsdp" and not config.keeps_embeddings:
         raise FullcountError("strategy = fsdp: a fit asks its encoder between steps, when weights are spread; use ddp")
     encoder, name, cutoff = _encoder_of(config, encoder_run)
     if cutoff > config.before:
         raise FullcountError(f"{encoder_run}: the encoder has seen play up to {cutoff}, after before = {config.before}")
     config = settled(config, store, config.before)
-    torch.manual_seed(config.train.seed)
-    priors = Priors(store)
+    priors = Priors(store) if priors is None else priors
     history = History(store, config.history_window())
     everything = samples(
         store, history, priors, config.grain, since=config.since, before=config.before, leagues=config.leagues
@@ -243,7 +246,7 @@ def finetune(
         )
     each, nodes = processes(os.environ, config.train.devices)
     size, batches = config.samples_per_batch(), each * nodes * config.train.accumulate
-    task = build_task(config, encoder, max(1, int((~held).sum()) // (size * batches))).to(_device())
+    task = build_task(config, encoder, pass_steps(int((~held).sum()), size * batches)).to(device())
     run = Run(out)  # begun only now, so that a configuration that does not fit the data leaves no run behind
     run.begin(
         {"job": "finetune", **config.model_dump(mode="json")},
@@ -259,7 +262,7 @@ def finetune(
     train = SampleSource(task, history, priors, everything.pick(~held), cache, progress, stretch)
     check = SampleSource(task, history, priors, everything.pick(held), cache, progress)
     if not run.checkpoint.exists() and config.head_first:
-        finetune(config.frozen_first(), store, encoder_run, out / "head", progress)
+        finetune(config.frozen_first(), store, encoder_run, out / "head", progress, priors)
         head = Run(out / "head")
         task.load_state_dict(head.load(head.weights)[0], strict=False)
     elif not run.checkpoint.exists():
@@ -356,7 +359,7 @@ def load_task(path: Path) -> Fitted:
     task = build_task(config, encoder)
     tensors, _ = run.load(run.weights)
     task.load_state_dict(tensors, strict=False)
-    return Fitted(task.to(_device()).eval(), config, max(config.before, cutoff), Path(facts["encoder_run"]), name)
+    return Fitted(task.to(device()).eval(), config, max(config.before, cutoff), Path(facts["encoder_run"]), name)
 
 
 class Together:

@@ -29,6 +29,7 @@ from fullcount.batches import Batch, Sampler
 from fullcount.config import PretrainConfig, load
 from fullcount.errors import FullcountError, told
 from fullcount.store import Store
+from fullcount.training.devices import device
 from fullcount.training.jobs import build_pretraining
 
 
@@ -94,12 +95,12 @@ def measure(module: nn.Module, batches: Callable[[int], Batch], counted: int = 8
         batches: step -> batch.
         counted: batches passed through the module. sized: batches whose tokens are counted.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = module.to(device).train()
+    here = device()
+    module = module.to(here).train()
     # Far apart, because a sampler fits the size of its batches to a block of steps at a time.
     drawn = [batches(37 * number) for number in range(max(counted, sized))]
     started = time.perf_counter()
-    work = sum(flops(module, batch.to(device)) for batch in drawn[:counted])
+    work = sum(flops(module, batch.to(here)) for batch in drawn[:counted])
     seconds = time.perf_counter() - started
     phases = any(getattr(part, "two_phase", 0) for part in module.modules())
     tokens = sum(batch.tokens for batch in drawn[:counted])
