@@ -223,24 +223,36 @@ SystemOption = Annotated[
 
 @app.command()
 def project(
-    season: Annotated[int, typer.Argument(help="Season to project, as of 1 March.")],
+    season: Annotated[int, typer.Argument(help="Season to project.")],
     out: Out = Path("projections"),
     store: StoreOption = Path("store"),
     system: Annotated[str, typer.Option(help="As for backtest.")] = "marcel",
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="YYYY-MM-DD, default 1 March; within the season: folders rest_of_season and updated."),
+    ] = None,
 ) -> None:
     """Project a season: one CSV for hitters and one for pitchers, in the FanGraphs layout."""
     from fullcount.projection.export import export
+    from fullcount.projection.in_season import InSeason
     from fullcount.projection.registry import make_system
-    from fullcount.projection.system import League
+    from fullcount.projection.system import League, target_season
     from fullcount.store import Store
 
     opened = Store.open(store)
-    league = League.of(opened)
-    projection = make_system(system, opened).project(date(_year(season), 3, 1), league)
-    if not projection.hitters.height + projection.pitchers.height:
-        raise FullcountError(f"{system} projects nobody for {season}: the store has no season shortly before it")
-    hitters, pitchers = export(projection, out, opened.table("players"))
-    _say(f"wrote {hitters} ({projection.hitters.height:,} players) and {pitchers} ({projection.pitchers.height:,})")
+    league, chosen = League.of(opened), make_system(system, opened)
+    if as_of is None:
+        written = {out: chosen.project(date(_year(season), 3, 1), league)}
+    else:
+        if target_season(_date(as_of)) != season:
+            raise FullcountError(f"--as-of {as_of} is not in the season {season} (November 1 to October 31)")
+        seen = InSeason.of(opened, chosen).on(_date(as_of), league)
+        written = {out / "rest_of_season": seen.rest, out / "updated": seen.whole}
+    for folder, projection in written.items():
+        if not projection.hitters.height + projection.pitchers.height:
+            raise FullcountError(f"{system} projects nobody for {season}: the store has no season shortly before it")
+        hitters, pitchers = export(projection, folder, opened.table("players"))
+        _say(f"wrote {hitters} ({projection.hitters.height:,} players) and {pitchers} ({projection.pitchers.height:,})")
     _notice(opened)
 
 
