@@ -253,10 +253,10 @@ class PerformanceTask(Objective):
 
 
 class EmbeddingCache:
-    """Single-game embeddings of one frozen encoder and role on disk, so that each game is encoded once and kept.
+    """Embeddings by one frozen encoder of a role's games (or of stretches of games) on disk: each is encoded once.
 
     `PATH.f16` holds a row for every appearance of the role, `PATH.known` says which rows are filled. A path belongs to
-    one encoder and one state of the store: name it after their fingerprints.
+    one encoder, one state of the store and one way of cutting play into stretches: name it after them.
     """
 
     def __init__(self, path: Path, encoder: GamestateTransformer, history: History, priors: Priors | None) -> None:
@@ -272,15 +272,18 @@ class EmbeddingCache:
         array: NDArray[Any] = np.memmap(path, dtype, "r+" if path.exists() else "w+", shape=shape)
         return array
 
-    def __call__(self, positions: Int, progress: bool = True) -> NDArray[np.float16]:
-        """Embeddings [k, d_model] of `positions` of the history; those not known yet are computed and kept."""
-        wanted = self.history.index[positions]
-        missing = positions[~self._known[wanted]]
+    def __call__(self, first: Int, stop: Int | None = None, progress: bool = True) -> NDArray[np.float16]:
+        """Embeddings [k, d_model] of the games `first` of the history, or of the stretches `first`..`stop`, a stretch
+        always cut alike; those not known yet are computed and kept."""
+        stop = first + 1 if stop is None else stop
+        wanted = self.history.index[first]
+        missing = np.flatnonzero(~self._known[wanted])
         if len(missing):
-            rows = self.history.index[missing]
-            found = embed(self.encoder, self.history, missing, missing + 1, self.priors, progress=progress)
-            self._vectors[rows] = found
-            self._known[rows] = True
+            _, once = np.unique(wanted[missing], return_index=True)
+            missing = missing[once]
+            found = embed(self.encoder, self.history, first[missing], stop[missing], self.priors, progress=progress)
+            self._vectors[wanted[missing]] = found
+            self._known[wanted[missing]] = True
         return np.asarray(self._vectors[wanted])
 
 
@@ -351,7 +354,7 @@ class SampleSource:
         used[ranges(first, stop - first)] = True
         positions = np.flatnonzero(used)
         if self._cache is not None:
-            vectors = self._cache(positions, progress)
+            vectors = self._cache(positions, progress=progress)
         else:
             vectors = embed(self.task.encoder, self.history, positions, positions + 1, self.priors, progress=progress)
         where = np.zeros(len(used), dtype=np.int64)

@@ -158,14 +158,18 @@ def _both_seen(now: dict[str, dict[str, int]], before: dict[str, dict[str, int]]
 def load_objective(path: Path, store: Store) -> tuple[Objective, PretrainConfig, date]:
     """The objective of a pre-training run with its weights, its configuration and its training cut-off."""
     run = Run(path)
-    whole = _pretraining(run)
-    facts = whole.pop("facts")
-    config = PretrainConfig.model_validate({k: v for k, v in whole.items() if k != "job"})
+    config, facts = load_pretraining(path), _pretraining(run)["facts"]
     objective, _, _ = build_pretraining(config, store)
     tensors, _ = run.load(run.weights)
     objective.load_state_dict(tensors, strict=False)
     _read_unseen_as_usual(objective, facts)
     return objective.eval(), config, date.fromisoformat(facts["cutoff"])
+
+
+def load_pretraining(path: Path) -> PretrainConfig:
+    """The configuration of a pre-training run."""
+    whole = _pretraining(Run(path))
+    return PretrainConfig.model_validate({k: v for k, v in whole.items() if k not in ("job", "facts")})
 
 
 def _pretraining(run: Run) -> dict[str, Any]:

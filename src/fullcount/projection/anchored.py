@@ -1,0 +1,217 @@
+"""Any system's rates, anchored there and moved by what players' pitches say (see `last_layer`), season by season.
+
+Everything is relative: representations to the league's on the day, what happened to the league's departure from the
+system in that season. A projection therefore keeps the system's league environment, the latest known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fullcount.errors import FullcountError
+from fullcount.projection import last_layer
+from fullcount.projection.boosted import composed, kept, own_lines
+from fullcount.projection.system import EXPOSURE, ROLES, League, Projection, Role, System, target_season
+
+Floats = NDArray[np.float64]
+
+#: The outcome mix of a plate appearance (other outs are the rest), and what is counted beside it. BIP: hits in play.
+MIX: dict[Role, tuple[str, ...]] = {
+    "hitters": ("SO", "BB", "HBP", "1B", "2B", "3B", "HR"),
+    "pitchers": ("SO", "BB", "HBP", "HR", "BIP"),
+}
+BESIDE: dict[Role, tuple[str, ...]] = {"hitters": ("SB",), "pitchers": ()}
+#: Counts that follow from the mix: their change is linear in its.
+FOLLOW: dict[Role, tuple[str, ...]] = {"hitters": ("R", "RBI"), "pitchers": ("ER",)}
+#: Least chances of a line that is learned from; directions of a block of inputs that are kept, those of most variance.
+LEAST, DIRECTIONS = 50.0, 64
+#: Seasons whose lines say what a change of the mix is worth in runs.
+RUN_SEASONS = 20
+
+
+class Inputs(Protocol):
+    """What is said of players before a season, a row a player.
+
+    `cutoff`: no play on or after this day has taught it anything; it may not project a season that begins earlier.
+    """
+
+    @property
+    def cutoff(self) -> date: ...
+
+    def of(self, role: Role, as_of: date) -> tuple[NDArray[np.int64], Floats]:
+        """Players [m], and numbers [m, width] about everybody's mean; nobody where there is no play to read."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Anchored:
+    """`system`, its rates moved by linear maps of `inputs`; playing time, and who is projected, are the system's.
+
+    Whom no inputs know keeps the system's rates; column `system` says who spoke. Columns `SO_sd`, `HR_sd`, ...: the
+    standard deviation of a player's true log-odds about the projected ones.
+    """
+
+    system: System
+    inputs: Sequence[Inputs]
+    name: str
+    first: int = 2004  # boosted systems learn from 2001 on
+
+    def project(self, as_of: date, league: League) -> Projection:
+        """Projection of `target_season(as_of)`; the maps are learned from the seasons before it."""
+        for one in self.inputs:
+            if as_of < one.cutoff:
+                raise FullcountError(f"{self.name} was trained on play up to {one.cutoff}; it may not project {as_of}")
+        season, said = target_season(as_of), self.system.project(as_of, league)
+        return Projection.of(season, *(self._moved(said.role(r), r, as_of, league) for r in ROLES))
+
+    def _moved(self, table: pl.DataFrame, role: Role, as_of: date, league: League) -> pl.DataFrame:
+        table = table.filter(pl.col(EXPOSURE[role]) > 0)
+        layers = kept(_layers, league, self, role, target_season(as_of))
+        if layers is None or not table.height:
+            return table
+        blocks, told = _read(self.inputs, role, as_of, table["player"].to_numpy().astype(np.int64))
+        x, names = layers.scaled(blocks), (*MIX[role], *BESIDE[role])
+        rates = _rates(table, role)
+        said = rates.select(names).to_numpy()
+        moved = _departed(said, np.stack([w.shift(x) for w in layers.weights], axis=1), len(MIX[role]))
+        more = (moved - said) @ kept(_worth, league, role, target_season(as_of))
+        follow = np.maximum(rates.select(FOLLOW[role]).to_numpy() + more, 0.0)
+        new = dict(zip((*names, *FOLLOW[role]), np.concatenate([moved, follow], axis=1).T, strict=True))
+        if role == "pitchers":
+            # As many outs of each ball that is not safe as the system says.
+            outs = (1 - moved[:, 1:].sum(axis=1)) / (1 - said[:, 1:].sum(axis=1)) * (3 * table["IP"] / table["TBF"])
+            new["H"] = new.pop("BIP") + new["HR"]
+            new = {c: rate / (outs.to_numpy() / 3) for c, rate in new.items()}
+        spoke = pl.Series("system", np.where(told, self.name, self.system.name))
+        spread = [pl.Series(f"{c}_sd", w.spread(x)) for c, w in zip(names, layers.weights, strict=True)]
+        known = {c: rate for c, rate in new.items() if not table[c].null_count()}
+        return composed(table, role, known, table[EXPOSURE[role]].to_numpy()).with_columns(spoke, *spread)
+
+
+class _Layers(NamedTuple):
+    """Last layers of a role: one a rate; of each block of inputs the map [width, d] to scaled directions."""
+
+    weights: list[last_layer.Weights]
+    maps: list[Floats]
+
+    def scaled(self, blocks: list[Floats]) -> Floats:
+        return np.concatenate([b @ m for b, m in zip(blocks, self.maps, strict=True)], axis=1)
+
+
+class _Lines(NamedTuple):
+    """m players of a season: the system's rates [m, k], counts [m, k] and chances [m] that came, blocks of inputs."""
+
+    said: Floats
+    done: Floats
+    chances: Floats
+    blocks: list[Floats]
+
+
+def _layers(league: League, system: Anchored, role: Role, season: int) -> _Layers | None:
+    """Learned from the seasons before `season`; None where there is none to learn from."""
+    parts = [p for s in range(system.first, season) if (p := kept(_lines, league, system, role, s)) is not None]
+    if not parts:
+        return None
+    blocks = [np.concatenate(b) for b in zip(*(p.blocks for p in parts), strict=True)]
+    maps = [_directions(b) for b in blocks]
+    x = np.concatenate([b @ m for b, m in zip(blocks, maps, strict=True)], axis=1)
+    widths = tuple(m.shape[1] for m in maps)
+    weights = []
+    for k in range(parts[0].said.shape[1]):
+        z, noise = (np.concatenate(v) for v in zip(*(_departures(p, k, len(MIX[role])) for p in parts), strict=True))
+        weights.append(last_layer.fit(x, z, noise, widths))
+    return _Layers(weights, maps)
+
+
+def _lines(league: League, system: Anchored, role: Role, season: int) -> _Lines | None:
+    """What the system said before `season` beside what came; None where nobody's play of before can be read."""
+    day, names = date(season, 3, 1), (*MIX[role], *BESIDE[role])
+    if not any(len(one.of(role, day)[0]) for one in system.inputs):
+        return None
+    said = system.system.project(day, league).role(role).filter(pl.col(EXPOSURE[role]) > 0)
+    came = own_lines(league.before(date(season + 1, 3, 1)), role).filter(pl.col("season") == season)
+    under = "PA" if role == "hitters" else "BF"
+    if role == "pitchers":
+        came = came.with_columns(BIP=pl.col("H") - pl.col("HR"))
+    came = came.filter(pl.col(under) >= LEAST).select("player", under, *(pl.col(c).alias(f"y:{c}") for c in names))
+    both = _rates(said, role).join(came, on="player").sort("player")
+    blocks, told = _read(system.inputs, role, day, both["player"].to_numpy().astype(np.int64))
+    if not told.any():
+        return None
+    done = both.select(pl.col(f"y:{c}").cast(pl.Float64).fill_null(0.0) for c in names).to_numpy()
+    chances = both[under].to_numpy().astype(np.float64)
+    return _Lines(both.select(names).to_numpy()[told], done[told], chances[told], [b[told] for b in blocks])
+
+
+def _read(
+    inputs: Sequence[Inputs], role: Role, as_of: date, players: NDArray[np.int64]
+) -> tuple[list[Floats], NDArray[np.bool_]]:
+    """What each of `inputs` says of `players` [m] before the day, [m, width], and of whom any says something [m].
+
+    Of whom it says nothing: zeros, that is everybody's mean.
+    """
+    blocks, told = [], np.zeros(len(players), dtype=bool)
+    for one in inputs:
+        who, x = one.of(role, as_of)
+        order = np.argsort(who)
+        place = order[np.searchsorted(who, players, sorter=order).clip(max=max(len(who) - 1, 0))] if len(who) else None
+        found = np.zeros(len(players), dtype=bool) if place is None else who[place] == players
+        blocks.append(np.zeros((len(players), x.shape[1])))
+        if place is not None:
+            blocks[-1][found] = x[place[found]]
+        told |= found
+    return blocks, told
+
+
+def _directions(x: Floats) -> Floats:
+    """[width, d]: inputs [n, width] to their `DIRECTIONS` principal components in units of their spread."""
+    spread = x.std(axis=0)
+    scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)[:, None]
+    scaled = x * scale[:, 0]
+    values, vectors = np.linalg.eigh(scaled.T @ scaled)
+    return np.asarray(scale * vectors[:, np.argsort(-values)[:DIRECTIONS]])
+
+
+def _rates(table: pl.DataFrame, role: Role) -> pl.DataFrame:
+    """player, and the projected rates per PA (BF) of a projection's `table`."""
+    under = "PA" if role == "hitters" else "TBF"
+    table = table.with_columns(BIP=pl.col("H") - pl.col("HR"))
+    names = [*MIX[role], *BESIDE[role], *FOLLOW[role]]
+    return table.select("player", *((pl.col(c) / pl.col(under)).fill_null(0.0).clip(0, 1) for c in names))
+
+
+def _departures(lines: _Lines, k: int, mix: int) -> tuple[Floats, Floats]:
+    """Of rate k: departures [m] of what came from what was said, in log-odds and about their season's mean, and the
+    variance of chance in them [m]. What is counted beside the mix (k >= `mix`) is Poisson, in logs."""
+    said = lines.said[:, k].clip(1e-5, 1 - 1e-5)
+    slope = said * (1 - said) if k < mix else said
+    z, noise = (lines.done[:, k] / lines.chances - said) / slope, 1 / (lines.chances * slope)
+    weight = 1 / (noise + last_layer.START[1])
+    return z - (weight @ z) / weight.sum(), noise
+
+
+def _departed(said: Floats, shift: Floats, mix: int) -> Floats:
+    """Rates [m, k] moved by `shift` [m, k] in log-odds against other outs, so that a mix sums to one."""
+    rest = np.maximum(1 - said[:, :mix].sum(axis=1, keepdims=True), 1e-9)
+    odds = said[:, :mix] * np.exp(shift[:, :mix])
+    return np.concatenate([odds / (rest + odds.sum(axis=1, keepdims=True)), said[:, mix:] * np.exp(shift[:, mix:])], 1)
+
+
+def _worth(league: League, role: Role, season: int) -> Floats:
+    """What a change of each rate is worth in runs [k, what follows]: least squares on the lines before `season`."""
+    known = league.before(date(season, 3, 1))
+    names, under = [*MIX[role], *BESIDE[role]], "PA" if role == "hitters" else "BF"
+    lines = own_lines(known, role).filter(pl.col("season") >= season - RUN_SEASONS, pl.col(under) >= LEAST)
+    if role == "pitchers":
+        lines = lines.with_columns(BIP=pl.col("H") - pl.col("HR"))
+    lines = lines.select(pl.col(c).cast(pl.Float64).fill_null(0.0) for c in (under, *names, *FOLLOW[role]))
+    n = np.sqrt(lines[under].to_numpy())[:, None]
+    x = np.concatenate([lines.select(names).to_numpy(), n * n], axis=1) / n
+    return np.asarray(np.linalg.lstsq(x, lines.select(FOLLOW[role]).to_numpy() / n, rcond=None)[0][:-1])
