@@ -19,8 +19,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fullcount.errors import FullcountError
+from fullcount.projection.aggregates import recent
 from fullcount.projection.marcel import HITTER_AGEING, Marcel, people
 from fullcount.projection.system import EXPOSURE, ROLES, SINGLES, League, Projection, Role, target_season
+from fullcount.store import Store
 
 Floats = NDArray[np.float64]
 P = ParamSpec("P")
@@ -58,12 +60,14 @@ class BoostedMarcel:
     default, say how much a man plays *if* he keeps his place, which is what published tables (cohort A) judge; 1
     says how much he plays on the whole, which cohort B judges. Rates do not depend on it.
     Whom Marcel projects is projected.
+    `pitches`: a store whose aggregates (see `aggregates.recent`) the trees read beside the season lines.
     """
 
     name: str = "marcel_gb"
     least_pa: float = 200.0
     least_ip: float = 50.0
     first: int = 2001
+    pitches: Store | None = None
 
     def project(self, as_of: date, league: League) -> Projection:
         """Projection of `target_season(as_of)`; fitted once a season and league."""
@@ -74,6 +78,9 @@ class BoostedMarcel:
 
 def _boosted(league: League, system: BoostedMarcel, role: Role, season: int) -> pl.DataFrame:
     past, now = examples(league, role, system.first, season), facts(league, role, season)
+    if system.pitches is not None:
+        past = pl.concat(_with_pitches(p, system.pitches, role, p["season"][0]) for p in past.partition_by("season"))
+        now = _with_pitches(now, system.pitches, role, season)
     n, least = EXPOSURE[role], system.least_pa if role == "hitters" else system.least_ip
     lasted = past.filter(pl.col(f"y:{n}") * pl.col("length") >= least)
     exposure = now[n].to_numpy() + boost(lasted, now, lasted[f"y:{n}"] * lasted["length"] - lasted[n])
@@ -86,6 +93,10 @@ def _boosted(league: League, system: BoostedMarcel, role: Role, season: int) -> 
         by = boost(lines, now, lines[f"y:{c}"] / weight - lines[f"m:{c}"], weight)
         rates[c] = np.maximum(now[f"m:{c}"].to_numpy() + by, 0.0)
     return composed(base(league, season).role(role), role, rates, np.maximum(exposure, 1.0))
+
+
+def _with_pitches(table: pl.DataFrame, store: Store, role: Role, season: int) -> pl.DataFrame:
+    return table.join(recent(store, role, season), on="player", how="left", maintain_order="left")
 
 
 def boost(past: pl.DataFrame, now: pl.DataFrame, label: pl.Series, weight: pl.Series | None = None) -> Floats:
