@@ -30,8 +30,8 @@ SYSTEMS: dict[str, Callable[[], System]] = {
 def make_system(spec: str, store: Store) -> System:
     """A system from its spelling.
 
-    `marcel`; `marcel_plus`, with fitted constants; `marcel_gb`, with boosted differences; `mle`, with minor-league
-    equivalencies for whom Marcel does not project; `NAME=BATTER_RUN,PITCHER_RUN` with folders of fitted runs (either
+    `marcel`; `marcel_plus`, with fitted constants; `marcel_gb`, with boosted differences, `marcel_gb+pitches` also reading
+    pitches, batted balls and parks; `mle`, with minor-league equivalencies for whom Marcel does not project; `NAME=BATTER_RUN,PITCHER_RUN` with folders of fitted runs (either
     may be empty) is the contextual model; `NAME=FOLDER` with a folder of projection CSVs is an external system.
 
     `blend:SPEC@SPEC` blends any of them. Behind any, `+pt` takes the playing time from `playing_time`, `+lasting` that
@@ -42,6 +42,8 @@ def make_system(spec: str, store: Store) -> System:
         games = store.table("batting_games"), store.table("pitching_games")
         time = PlayingTime("lasting" if timed[2] == "lasting" else "playing", overrides, games)
         return InPlayingTime(make_system(timed[1], store), time)
+    if spec == "marcel_gb+pitches":
+        return BoostedMarcel(spec, pitches=store)
     if spec.startswith("blend:"):
         return Blend([make_system(s, store) for s in spec.removeprefix("blend:").split("@")])
     name, equals, value = spec.partition("=")
