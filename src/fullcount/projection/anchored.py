@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from fullcount.errors import FullcountError
 from fullcount.projection import last_layer
+from fullcount.projection.aggregates import recent
 from fullcount.projection.boosted import composed, kept, own_lines
 from fullcount.projection.system import EXPOSURE, ROLES, League, Projection, Role, System, target_season
+from fullcount.store import Store
 
 Floats = NDArray[np.float64]
 
@@ -27,13 +29,10 @@ MIX: dict[Role, tuple[str, ...]] = {
     "hitters": ("SO", "BB", "HBP", "1B", "2B", "3B", "HR"),
     "pitchers": ("SO", "BB", "HBP", "HR", "BIP"),
 }
-BESIDE: dict[Role, tuple[str, ...]] = {"hitters": ("SB",), "pitchers": ()}
-#: Counts that follow from the mix: their change is linear in its.
-FOLLOW: dict[Role, tuple[str, ...]] = {"hitters": ("R", "RBI"), "pitchers": ("ER",)}
-#: Least chances of a line that is learned from; directions of a block of inputs that are kept, those of most variance.
-LEAST, DIRECTIONS = 50.0, 64
-#: Seasons whose lines say what a change of the mix is worth in runs.
-RUN_SEASONS = 20
+BESIDE: dict[Role, tuple[str, ...]] = {"hitters": ("SB", "R", "RBI"), "pitchers": ("ER",)}
+#: Least chances of a line that is learned from: who does badly by chance is soon not asked again, so short lines say
+#: of everybody that he is worse than he is. Chosen on 2016-2019, like the number of principal components that are kept.
+LEAST, DIRECTIONS = 100.0, 64
 
 
 class Inputs(Protocol):
@@ -48,6 +47,19 @@ class Inputs(Protocol):
     def of(self, role: Role, as_of: date) -> tuple[NDArray[np.int64], Floats]:
         """Players [m], and numbers [m, width] about everybody's mean; nobody where there is no play to read."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class PitchAggregates:
+    """Ratios of pitches and plate appearances (see `aggregates`) as inputs."""
+
+    store: Store
+    cutoff: date = date.min  # nothing in them is learned
+
+    def of(self, role: Role, as_of: date) -> tuple[NDArray[np.int64], Floats]:
+        """Of everybody with a plate appearance in three seasons; 0, everybody's mean, where a measure is unknown."""
+        table = recent(self.store, role, target_season(as_of))
+        return table["player"].to_numpy().astype(np.int64), table.drop("player").fill_null(0.0).to_numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +93,11 @@ class Anchored:
         rates = _rates(table, role)
         said = rates.select(names).to_numpy()
         moved = _departed(said, np.stack([w.shift(x) for w in layers.weights], axis=1), len(MIX[role]))
-        more = (moved - said) @ kept(_worth, league, role, target_season(as_of))
-        follow = np.maximum(rates.select(FOLLOW[role]).to_numpy() + more, 0.0)
-        new = dict(zip((*names, *FOLLOW[role]), np.concatenate([moved, follow], axis=1).T, strict=True))
+        new = dict(zip(names, moved.T, strict=True))
         if role == "pitchers":
             # As many outs of each ball that is not safe as the system says.
-            outs = (1 - moved[:, 1:].sum(axis=1)) / (1 - said[:, 1:].sum(axis=1)) * (3 * table["IP"] / table["TBF"])
+            out = [1 - r[:, 1 : len(MIX[role])].sum(axis=1) for r in (moved, said)]
+            outs = out[0] / out[1] * (3 * table["IP"] / table["TBF"])
             new["H"] = new.pop("BIP") + new["HR"]
             new = {c: rate / (outs.to_numpy() / 3) for c, rate in new.items()}
         spoke = pl.Series("system", np.where(told, self.name, self.system.name))
@@ -183,7 +194,7 @@ def _rates(table: pl.DataFrame, role: Role) -> pl.DataFrame:
     """player, and the projected rates per PA (BF) of a projection's `table`."""
     under = "PA" if role == "hitters" else "TBF"
     table = table.with_columns(BIP=pl.col("H") - pl.col("HR"))
-    names = [*MIX[role], *BESIDE[role], *FOLLOW[role]]
+    names = (*MIX[role], *BESIDE[role])
     return table.select("player", *((pl.col(c) / pl.col(under)).fill_null(0.0).clip(0, 1) for c in names))
 
 
@@ -202,16 +213,3 @@ def _departed(said: Floats, shift: Floats, mix: int) -> Floats:
     rest = np.maximum(1 - said[:, :mix].sum(axis=1, keepdims=True), 1e-9)
     odds = said[:, :mix] * np.exp(shift[:, :mix])
     return np.concatenate([odds / (rest + odds.sum(axis=1, keepdims=True)), said[:, mix:] * np.exp(shift[:, mix:])], 1)
-
-
-def _worth(league: League, role: Role, season: int) -> Floats:
-    """What a change of each rate is worth in runs [k, what follows]: least squares on the lines before `season`."""
-    known = league.before(date(season, 3, 1))
-    names, under = [*MIX[role], *BESIDE[role]], "PA" if role == "hitters" else "BF"
-    lines = own_lines(known, role).filter(pl.col("season") >= season - RUN_SEASONS, pl.col(under) >= LEAST)
-    if role == "pitchers":
-        lines = lines.with_columns(BIP=pl.col("H") - pl.col("HR"))
-    lines = lines.select(pl.col(c).cast(pl.Float64).fill_null(0.0) for c in (under, *names, *FOLLOW[role]))
-    n = np.sqrt(lines[under].to_numpy())[:, None]
-    x = np.concatenate([lines.select(names).to_numpy(), n * n], axis=1) / n
-    return np.asarray(np.linalg.lstsq(x, lines.select(FOLLOW[role]).to_numpy() / n, rcond=None)[0][:-1])
