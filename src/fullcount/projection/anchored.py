@@ -19,7 +19,7 @@ from fullcount.errors import FullcountError
 from fullcount.projection import last_layer
 from fullcount.projection.aggregates import recent
 from fullcount.projection.boosted import composed, kept, own_lines
-from fullcount.projection.system import EXPOSURE, ROLES, League, Projection, Role, System, target_season
+from fullcount.projection.system import COUNTS, EXPOSURE, ROLES, League, Projection, Role, System, target_season
 from fullcount.store import Store
 
 Floats = NDArray[np.float64]
@@ -33,6 +33,8 @@ BESIDE: dict[Role, tuple[str, ...]] = {"hitters": ("SB", "R", "RBI"), "pitchers"
 #: Least chances of a line that is learned from: who does badly by chance is soon not asked again, so short lines say
 #: of everybody that he is worse than he is. Chosen on 2016-2019, like the number of principal components that are kept.
 LEAST, DIRECTIONS = 100.0, 64
+#: What a system says beside counts and is still true when its rates are moved.
+KEPT = ("reliability", "plays")
 
 
 class Inputs(Protocol):
@@ -100,10 +102,12 @@ class Anchored:
             outs = out[0] / out[1] * (3 * table["IP"] / table["TBF"])
             new["H"] = new.pop("BIP") + new["HR"]
             new = {c: rate / (outs.to_numpy() / 3) for c, rate in new.items()}
-        spoke = pl.Series("system", np.where(told, self.name, self.system.name))
+        inner = table["system"].to_numpy() if "system" in table.columns else self.system.name
+        spoke = pl.Series("system", np.where(told, self.name, inner))
         spread = [pl.Series(f"{c}_sd", w.spread(x)) for c, w in zip(names, layers.weights, strict=True)]
         known = {c: rate for c, rate in new.items() if not table[c].null_count()}
-        return composed(table, role, known, table[EXPOSURE[role]].to_numpy()).with_columns(spoke, *spread)
+        true = table.select("player", "Name", "Team", *COUNTS[role], *(c for c in KEPT if c in table.columns))
+        return composed(true, role, known, table[EXPOSURE[role]].to_numpy()).with_columns(spoke, *spread)
 
 
 class _Layers(NamedTuple):
