@@ -25,21 +25,27 @@ def fitted_games(store: Store, run: Path, season: int) -> pl.DataFrame:
 
     Each game is seen as of its own morning. FullcountError if the run was trained on play of the season.
     """
+    keys, source = game_source(store, run, season, season)
+    names = [*OUTCOMES[1:], *EXTRAS[source.samples.role]]
+    return pl.concat([keys, pl.DataFrame(source.expected(), schema=names)], how="horizontal").with_columns(
+        pl.sum_horizontal("1B", "2B", "3B", "HR").alias("H")
+    )
+
+
+def game_source(store: Store, run: Path, first: int, last: int) -> tuple[pl.DataFrame, SampleSource]:
+    """game_id and player of every game of the seasons `first` .. `last`, and what a fitted run is given of them.
+
+    FullcountError if the run was trained on play of the season `last`.
+    """
     fitted = load_task(run)
     if fitted.config.grain != "game":
         raise FullcountError(f"{run}: fitted for seasons; fit with -o grain=game to forecast games")
-    opening = date(season, 3, 1)
-    if fitted.cutoff > opening:
-        raise FullcountError(f"{run}: trained on play up to {fitted.cutoff}; it may not forecast {season}")
-    role = fitted.config.role
+    if fitted.cutoff > date(last, 3, 1):
+        raise FullcountError(f"{run}: trained on play up to {fitted.cutoff}; it may not forecast {last}")
     priors, history = Priors(store), History(store, fitted.config.history_window())
-    found = samples(store, history, priors, "game", since=opening, before=date(season + 1, 1, 1))
-    expected = SampleSource(fitted.task, history, priors, found, fitted.cache(history, priors)).expected()
-    names = [*OUTCOMES[1:], *EXTRAS[role]]
+    found = samples(store, history, priors, "game", since=date(first, 3, 1), before=date(last + 1, 1, 1))
     keys = pl.DataFrame({"game_id": found.game_id.tolist(), "player": found.player.astype(np.int32)})
-    return pl.concat([keys, pl.DataFrame(expected, schema=names)], how="horizontal").with_columns(
-        pl.sum_horizontal("1B", "2B", "3B", "HR").alias("H")
-    )
+    return keys, SampleSource(fitted.task, history, priors, found, fitted.cache(history, priors))
 
 
 def compare(store: Store, runs: dict[str, Path], season: int, target: str = "K") -> pl.DataFrame:
