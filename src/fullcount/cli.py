@@ -257,6 +257,39 @@ def project(
 
 
 @app.command()
+def games(
+    day: Annotated[str, typer.Option("--date", help="First day, YYYY-MM-DD; nothing of it or later is read.")],
+    out: Out = Path("games"),
+    store: StoreOption = Path("store"),
+    days: Annotated[int, typer.Option(help="How many days from then on.", min=1)] = 1,
+    schedule: Annotated[
+        Path | None,
+        typer.Option(help="CSV: date, home, away; park, home_pitcher, away_pitcher. Default: the store's games."),
+    ] = None,
+    two_starts: Annotated[bool, typer.Option("--two-starts", help="Also who starts twice: two_starts.csv.")] = False,
+) -> None:
+    """Lines of every probable starter, with P(SO > x.5), and of every hitter, best points first."""
+    from fullcount.projection.game_lines import game_lines, read_schedule, store_schedule
+    from fullcount.report.tables import show
+    from fullcount.store import Store
+
+    opened, first = Store.open(store), _date(day)
+    played = store_schedule(opened, first, days) if schedule is None else read_schedule(schedule, opened, first, days)
+    lines = game_lines(opened, played, first)
+    tables = {"pitchers": lines.pitchers, "hitters": lines.hitters}
+    if two_starts:
+        tables["two_starts"] = lines.two_starts()
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.write_csv(out / f"{name}.csv", float_precision=4)
+        _say(f"wrote {out / name}.csv ({table.height:,})")
+    best = tables["two_starts"] if two_starts else lines.pitchers
+    shown = ("date", "Name", "team", "opponent", "games", "IP", "SO", "BB", "H", "ER", "P(SO>5.5)", "points")
+    show(best.select(c for c in shown if c in best.columns).head(20), console, f"Starters from {first} on")
+    _notice(opened)
+
+
+@app.command()
 def backtest(
     seasons: Annotated[str, typer.Argument(help="2021-2024, or 2019,2021")],
     out: Out = Path("backtest"),
