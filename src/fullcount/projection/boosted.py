@@ -82,17 +82,12 @@ def _boosted(league: League, system: BoostedMarcel, role: Role, season: int) -> 
         past = pl.concat(_with_pitches(p, system.pitches, role, p["season"][0]) for p in past.partition_by("season"))
         now = _with_pitches(now, system.pitches, role, season)
     n, least = EXPOSURE[role], system.least_pa if role == "hitters" else system.least_ip
-    lasted = past.filter(pl.col(f"y:{n}") * pl.col("length") >= least)
-    exposure = now[n].to_numpy() + boost(lasted, now, lasted[f"y:{n}"] * lasted["length"] - lasted[n])
-    lines = past.filter(pl.col(f"y:{n}") >= _LEAST_LINE[role])
-    rates = {}
-    for c in BOOSTED[role]:
-        if now[f"m:{c}"].null_count() or lines[f"y:{c}"].null_count():
-            continue  # this store does not know it
-        weight = lines[f"y:{n}"]
-        by = boost(lines, now, lines[f"y:{c}"] / weight - lines[f"m:{c}"], weight)
-        rates[c] = np.maximum(now[f"m:{c}"].to_numpy() + by, 0.0)
-    return composed(base(league, season).role(role), role, rates, np.maximum(exposure, 1.0))
+    said = {}
+    for c, (by, weight) in differences(past, now, role, least).items():
+        rows = weight > 0
+        label, weights = pl.Series(by[rows]), None if c == n else pl.Series(weight[rows])
+        said[c] = boost(past.filter(rows), now, label, weights)
+    return moved(base(league, season).role(role), now, role, said)
 
 
 def _with_pitches(table: pl.DataFrame, store: Store, role: Role, season: int) -> pl.DataFrame:
@@ -106,9 +101,33 @@ def boost(past: pl.DataFrame, now: pl.DataFrame, label: pl.Series, weight: pl.Se
     spread = float(label.std() or 0.0) or 1.0  # type: ignore[arg-type]
     names = fact_names(now)
     data = lightgbm.Dataset(
-        _matrix(past, names), label.to_numpy() / spread, weight=None if weight is None else weight.to_numpy()
+        matrix(past, names), label.to_numpy() / spread, weight=None if weight is None else weight.to_numpy()
     )
-    return np.asarray(lightgbm.train(PARAMETERS, data, TREES).predict(_matrix(now, names))) * spread
+    return np.asarray(lightgbm.train(PARAMETERS, data, TREES).predict(matrix(now, names))) * spread
+
+
+def differences(past: pl.DataFrame, now: pl.DataFrame, role: Role, least: float) -> dict[str, tuple[Floats, Floats]]:
+    """What is learned from `past`: by statistic the difference from Marcel, and its weight [rows].
+
+    PA or IP itself: playing time of those who had `least` of it; else rates of BOOSTED, weighted by playing time, those
+    that this store and `now` know. Weight 0: not learned from.
+    """
+    n = EXPOSURE[role]
+    played, length = past[f"y:{n}"].to_numpy(), past["length"].to_numpy()
+    learned = {n: (played * length - past[n].to_numpy(), (played * length >= least).astype(np.float64))}
+    weight = np.where(played >= _LEAST_LINE[role], played, 0.0)
+    for c in BOOSTED[role]:
+        if not now[f"m:{c}"].null_count() and not past.filter(weight > 0)[f"y:{c}"].null_count():
+            rate = past[f"y:{c}"].to_numpy() / np.maximum(played, 1.0)
+            learned[c] = np.where(weight > 0, rate - past[f"m:{c}"].to_numpy(), 0.0), weight
+    return learned
+
+
+def moved(table: pl.DataFrame, now: pl.DataFrame, role: Role, by: dict[str, Floats]) -> pl.DataFrame:
+    """Marcel's `table` of a Projection moved `by` differences, by statistic [rows]; playing time from that of `now`."""
+    n = EXPOSURE[role]
+    rates = {c: np.maximum(now[f"m:{c}"].to_numpy() + d, 0.0) for c, d in by.items() if c != n}
+    return composed(table, role, rates, np.maximum(now[n].to_numpy() + by.get(n, 0.0), 1.0))
 
 
 def composed(table: pl.DataFrame, role: Role, rates: dict[str, Floats], exposure: Floats) -> pl.DataFrame:
@@ -241,7 +260,8 @@ def fact_names(table: pl.DataFrame) -> list[str]:
     return [c for c in table.columns if c not in ("player", "season", "length") and not c.startswith("y:")]
 
 
-def _matrix(table: pl.DataFrame, names: list[str]) -> Floats:
+def matrix(table: pl.DataFrame, names: list[str]) -> Floats:
+    """Columns of `table` [rows, names], NaN where unknown."""
     return table.select(pl.col(names).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
 
 

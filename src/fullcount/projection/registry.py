@@ -14,6 +14,7 @@ from fullcount.projection.equivalencies import Equivalencies
 from fullcount.projection.external import External
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.marcel_plus import MarcelPlus
+from fullcount.projection.multitask import MultiTask
 from fullcount.projection.playing_time import InPlayingTime, PlayingTime
 from fullcount.projection.system import System
 from fullcount.store import Store
@@ -23,6 +24,7 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "marcel": Marcel,
     "marcel_plus": MarcelPlus,
     "marcel_gb": BoostedMarcel,
+    "multitask": MultiTask,
     "mle": Equivalencies,
 }
 
@@ -30,9 +32,10 @@ SYSTEMS: dict[str, Callable[[], System]] = {
 def make_system(spec: str, store: Store) -> System:
     """A system from its spelling.
 
-    `marcel`; `marcel_plus`, with fitted constants; `marcel_gb`, with boosted differences, `marcel_gb+pitches` also reading
-    pitches, batted balls and parks; `mle`, with minor-league equivalencies for whom Marcel does not project; `NAME=BATTER_RUN,PITCHER_RUN` with folders of fitted runs (either
-    may be empty) is the contextual model; `NAME=FOLDER` with a folder of projection CSVs is an external system.
+    `marcel`; `marcel_plus`, with fitted constants; `marcel_gb`, with boosted differences, `marcel_gb+pitches` also
+    reading pitches, batted balls and parks; `multitask`, with a net's; `mle`, with minor-league equivalencies for whom
+    Marcel does not project; `NAME=BATTER_RUN,PITCHER_RUN` with folders of fitted runs (either may be empty) is the
+    contextual model; `NAME=FOLDER` with a folder of projection CSVs is an external system.
 
     `blend:SPEC@SPEC` blends any of them. Behind any, `+pt` takes the playing time from `playing_time`, `+lasting` that
     of who lasts (200 PA, 50 IP), and `+pt:FILE` some of it from a CSV of overrides.
