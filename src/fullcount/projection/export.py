@@ -8,6 +8,7 @@ import polars as pl
 
 from fullcount.projection.external import FANGRAPHS_PERCENTILES
 from fullcount.projection.system import PERCENTILE, ROLES, Projection, Role, rates
+from fullcount.projection.uncertainty import TALENT
 
 _OUTCOME = tuple(f"P{q}0" for q in range(1, 10))
 _TALENT = tuple(f"TT{q}0" for q in range(1, 10))
@@ -39,19 +40,24 @@ def layout(projection: Projection, role: Role, players: pl.DataFrame) -> pl.Data
     """The table of `role` in FanGraphs' header, most playing time first, percentile columns trailing.
 
     `players` (canonical) gives the FanGraphs id; what is unknown is null. IP are decimal innings, percentages
-    fractions. P10..P90 are the percentiles of wOBA, and of ERA with the worst first, where the system gives them.
+    fractions. P10..P90 are the percentiles of wOBA, and of ERA with the worst first, where the system gives them;
+    TT10..TT90 those of true talent.
     """
     frame = rates(projection.role(role), role)
     stat = FANGRAPHS_PERCENTILES[role]
-    levels = {q: f"{stat}_p{q if role == 'hitters' else 100 - q}" for q in range(10, 100, 10)}
+    levels = {
+        f"{name}{q}": f"{stat}_{kind}{q if role == 'hitters' else 100 - q}"
+        for name, kind in (("P", "p"), ("TT", "tt"))
+        for q in range(10, 100, 10)
+    }
     ids = players.select("player", pl.col("key_fangraphs").alias("PlayerId")).unique("player")
     frame = frame.join(ids, on="player", how="left").with_columns(
         pl.col("player").alias("MLBAMID"),
         pl.col("Team").replace(TEAMS),
         _ascii(pl.col("Name")).alias("NameASCII"),
-        *(pl.col(c).alias(f"P{q}") for q, c in levels.items() if c in frame.columns),
+        *(pl.col(c).alias(name) for name, c in levels.items() if c in frame.columns),
     )
-    trailing = [c for c in frame.columns if PERCENTILE.match(c)]
+    trailing = [c for c in frame.columns if PERCENTILE.match(c) or TALENT.match(c)]
     return frame.sort("PA" if role == "hitters" else "IP", "player", descending=[True, False]).select(
         *(pl.col(c) if c in frame.columns else pl.lit(None, dtype=pl.Float64).alias(c) for c in HEADER[role]),
         *trailing,

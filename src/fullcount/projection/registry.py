@@ -17,6 +17,7 @@ from fullcount.projection.marcel_plus import MarcelPlus
 from fullcount.projection.multitask import MultiTask
 from fullcount.projection.playing_time import InPlayingTime, PlayingTime
 from fullcount.projection.system import System
+from fullcount.projection.uncertainty import Bands
 from fullcount.store import Store
 
 #: Systems that need nothing but a league.
@@ -38,8 +39,10 @@ def make_system(spec: str, store: Store) -> System:
     contextual model; `NAME=FOLDER` with a folder of projection CSVs is an external system.
 
     `blend:SPEC@SPEC` blends any of them. Behind any, `+pt` takes the playing time from `playing_time`, `+lasting` that
-    of who lasts (200 PA, 50 IP), and `+pt:FILE` some of it from a CSV of overrides.
+    of who lasts (200 PA, 50 IP), and `+pt:FILE` some of it from a CSV of overrides; `+bands` adds percentiles.
     """
+    if spec.endswith("+bands"):
+        return Bands(make_system(spec.removesuffix("+bands"), store))
     if timed := re.fullmatch(r"(.+)\+(pt|lasting)(?::(.+))?", spec):
         overrides = Path(timed[3]) if timed[3] else None
         games = store.table("batting_games"), store.table("pitching_games")

@@ -134,6 +134,24 @@ def calibration(shares: Mapping[str, Mapping[int, float]], n: int | None = None,
     return figure
 
 
+def calibrations(shares: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Figure:
+    """A panel a statistic: statistic -> system -> projected percentile -> share of outcomes below it."""
+    if not shares:
+        raise FullcountError("calibrations: no statistic has percentiles")
+    figure, panels = _panels(len(shares), 3.2, 3.2)
+    for axes, (stat, systems) in zip(panels, shares.items(), strict=True):
+        axes.axline((0, 0), slope=1, color="#999999", lw=1)
+        for system, colour, marker in _styles(list(systems)):
+            levels = sorted(systems[system])
+            below = [100 * systems[system][q] for q in levels]
+            axes.plot(levels, below, marker + "-", color=colour, ms=4, lw=1, label=system)
+        axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+        _label(axes, stat, "projected percentile", "outcomes below it (%)")
+        axes.grid(color="#eeeeee", lw=0.8)
+    panels[0].legend(frameon=False, loc="upper left", fontsize=8)
+    return figure
+
+
 def reliability(
     forecasts: Mapping[str, Array], outcome: NDArray[np.int64], names: Sequence[str], share: float = 0.002
 ) -> Figure:
