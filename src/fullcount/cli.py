@@ -257,6 +257,39 @@ def project(
 
 
 @app.command()
+def similar(
+    name: Annotated[str, typer.Argument(help="A player's name, accents and capitals as you like, or his MLBAM id.")],
+    season: Annotated[int, typer.Option(help="Which of his seasons.")],
+    encoder: Annotated[Path, typer.Option(help="Folder of the pre-training run.")],
+    store: StoreOption = Path("store"),
+    role: Annotated[str, typer.Option(help="batter or pitcher")] = "batter",
+    n: Annotated[int, typer.Option(help="How many.", min=1)] = 10,
+    before: Annotated[int | None, typer.Option(help="Only seasons before this one.")] = None,
+    age_within: Annotated[int | None, typer.Option(help="At most so many years older or younger.", min=0)] = None,
+    figure: Annotated[Path | None, typer.Option(help="A map of all seasons and his path, as PNG.")] = None,
+) -> None:
+    """Comparables: the seasons most like one of a player's, and what came after them."""
+    from fullcount.projection.comparables import find_player, player_seasons
+    from fullcount.projection.comparables import similar as nearest
+    from fullcount.report.figures import career_map
+    from fullcount.report.tables import show
+    from fullcount.store import Store
+
+    opened = Store.open(store)
+    last = None if before is None else _year(max(before, season + 1))
+    points = player_seasons(opened, encoder, role, None if last is None else date(last, 1, 1))
+    player = find_player(points, name, season)
+    own = points.table.filter(player=player, season=season)
+    found = nearest(points, player, season, n, before, age_within)
+    own = own.with_columns(distance=pl.lit(0.0)).select(found.columns)
+    show(pl.concat([own, found]).drop("player"), console)
+    if figure is not None:
+        career_map(points, player).savefig(figure)
+        _say(f"wrote {figure}")
+    _notice(opened)
+
+
+@app.command()
 def games(
     day: Annotated[str, typer.Option("--date", help="First day, YYYY-MM-DD; nothing of it or later is read.")],
     out: Out = Path("games"),

@@ -1,6 +1,6 @@
 """Rest-of-season projections against what came, beside what anybody can write down.
 
-    python -m fullcount.evaluation.in_season SEASON ... --store STORE [--system SPEC] [--day MM-DD ...] [--figure FILE]
+    python -m fullcount.evaluation.in_season SEASON ... --store STORE [--system SPEC] [--day MM-DD ...] [--out FOLDER]
 
 Rivals, on the same players: `preseason`, the preseason line scaled to what remains; `to date`, the line so far
 extrapolated; `half`, the mean of the two. Judged is who is projected before the season and has appeared in it, counts
@@ -107,6 +107,7 @@ def _array(table: pl.DataFrame, column: str) -> Array:
 def main() -> None:
     """Print the table; write the figure."""
     from fullcount.projection.registry import make_system
+    from fullcount.report.figures import over_days
     from fullcount.store import Store
 
     parser = argparse.ArgumentParser(description="Rest-of-season projections against what came.")
@@ -115,16 +116,21 @@ def main() -> None:
     parser.add_argument("--system", default="marcel_gb")
     parser.add_argument("--day", action="append", default=[])
     parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--out", type=Path, help="Folder for the table and a figure of each role.")
     given = parser.parse_args()
     store = Store.open(given.store)
     system = InSeason.of(store, make_system(given.system, store))
     table = judge(system, League.of(store), given.seasons, given.day or DAYS, given.draws)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=160, float_precision=3):
-        for day, part in table.group_by("day", maintain_order=True):
-            print(day, part.pivot("system", index=["role", "stat", "n"], values=["r", "rmse"]))
-        print(table.filter(day="all", system="half"))
+        for day in table["day"].unique(maintain_order=True):
+            wide = table.filter(day=day).pivot("system", index=["role", "stat", "n"], values=["r", "rmse"])
+            print(f"{day}\n{wide}")
+        print(table.filter(pl.col("system") == "half", day="all"))
+    if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        table.write_csv(given.out / "in_season.csv")
+        for role in ROLES:
+            over_days(table, role).savefig(given.out / f"in_season_{role}.png")
 
 
 if __name__ == "__main__":

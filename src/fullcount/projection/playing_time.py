@@ -184,10 +184,10 @@ def read_overrides(path: Path, role: Role, said: Projection) -> pl.DataFrame:
     raw = raw.select(key=pl.col(key).str.strip_chars(), n=pl.col(n).str.strip_chars()).filter(
         pl.col("n").is_not_null(), pl.col("n") != ""
     )
-    players = said.role(role).select("player", key=_spelling(pl.col(key).cast(pl.String)))
+    players = said.role(role).select("player", key=spelling(pl.col(key).cast(pl.String)))
     rows = []
     for i, (who, text) in enumerate(raw.iter_rows()):
-        found = players.filter(pl.col("key") == pl.select(_spelling(pl.lit(who))).item())["player"].to_list()
+        found = players.filter(pl.col("key") == pl.select(spelling(pl.lit(who))).item())["player"].to_list()
         if len(found) != 1:
             problem = "is nobody's who is projected" if not found else "is several players': give column player"
             raise FullcountError(f"{path}: row {i + 2}: {key} {who!r} {problem}")
@@ -204,6 +204,6 @@ def read_overrides(path: Path, role: Role, said: Projection) -> pl.DataFrame:
     return table
 
 
-def _spelling(name: pl.Expr) -> pl.Expr:
+def spelling(name: pl.Expr) -> pl.Expr:
     """Without accents and capitals."""
     return name.str.normalize("NFKD").str.replace_all(r"[^\x00-\x7F]", "").str.to_lowercase().str.strip_chars()

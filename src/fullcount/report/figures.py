@@ -6,6 +6,7 @@ Colours are Okabe and Ito's, told apart by the colour-blind; every system also h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from itertools import cycle, islice
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import DateFormatter, MonthLocator
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from fullcount.errors import FullcountError
 from fullcount.evaluation import pitch_grain
 from fullcount.evaluation.backtest import BacktestResult
 from fullcount.evaluation.metrics import Array, pearson, sd_ratio
+from fullcount.projection.comparables import Points, fit_space
 from fullcount.projection.system import Role
 from fullcount.report.tables import chosen, number
 
@@ -262,6 +265,53 @@ def curves(summary: pl.DataFrame) -> Figure:
     legend = panels[0].legend(frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)
+    return figure
+
+
+def over_days(table: pl.DataFrame, role: Role, metric: str = "r") -> Figure:
+    """A panel a statistic: a metric of every system over the days of a season.
+
+    Args:
+        table: of `evaluation.in_season.judge`.
+    """
+    own = table.filter(pl.col("day") != "all", role=role).sort("day", maintain_order=True)
+    parts = own.partition_by("stat", maintain_order=True)
+    figure, panels = _panels(len(parts), 3.4, 2.9)
+    for axes, part in zip(panels, parts, strict=True):
+        for system, colour, marker in _styles(part["system"].unique(maintain_order=True).to_list()):
+            line = part.filter(system=system)
+            at = [date.fromisoformat(f"2001-{d}") for d in line["day"]]
+            axes.plot(at, line[metric], marker + "-", color=colour, ms=5, lw=1.4, label=system)  # type: ignore[arg-type]
+        axes.xaxis.set_major_formatter(DateFormatter("%b"))  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(MonthLocator())  # type: ignore[no-untyped-call]
+        _label(axes, part["stat"][0], "", metric)
+        axes.grid(color="#eeeeee", lw=0.8)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=10)
+    return figure
+
+
+def career_map(points: Points, player: int) -> Figure:
+    """All player-seasons on the first two principal axes of their space, coloured by K%; a line is one's career."""
+    coordinates = fit_space(points).of(points)
+    axes = np.linalg.svd(coordinates - coordinates.mean(axis=0), full_matrices=False)[2][:2]
+    xy, strikeouts = coordinates @ axes.T, 100 * points.table["K%"].to_numpy()
+    low, high = np.nanpercentile(strikeouts, [2, 98])
+    own = points.table.with_row_index("row").filter(player=player)
+    figure = _figure(7.5, 6)
+    panel = figure.subplots()
+    dots = panel.scatter(
+        xy[:, 0], xy[:, 1], c=strikeouts, cmap="cividis", vmin=low, vmax=high, s=9, alpha=0.6, linewidths=0
+    )
+    figure.colorbar(dots, ax=panel, label="K%")
+    path = xy[own["row"].to_numpy()]
+    panel.plot(path[:, 0], path[:, 1], "o-", color=COLOURS[2], ms=5, lw=1.4)
+    for at, season in zip(path, own["season"], strict=True):
+        panel.annotate(
+            str(season), tuple(at), xytext=(4, 4), textcoords="offset points", fontsize=9,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )  # fmt: skip
+    _label(panel, own["Name"][0] or str(player), "first principal axis", "second principal axis")
     return figure
 
 

@@ -1,0 +1,234 @@
+"""Comparables: the player-seasons most like one player's season, by what an encoder makes of its games.
+
+A point is a player's season: the event-weighted mean of his single-game embeddings, less the league's in that season,
+so that two eras can be compared. What differs between two seasons of one player is noise here, so points are measured
+in units of it (see `Space`), and the nearest are those with the greatest cosine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from difflib import get_close_matches
+from math import inf
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+
+from fullcount.adaptation.performance import EmbeddingCache, pool
+from fullcount.errors import FullcountError
+from fullcount.priors import Priors
+from fullcount.projection.playing_time import spelling
+from fullcount.projection.system import COUNTS, SINGLES, League, Role, rates
+from fullcount.store import PlayerRole, Store, day_number
+from fullcount.training.jobs import load_encoder
+from fullcount.windows import History, Window
+
+Floats = NDArray[np.float64]
+
+ROLE: dict[PlayerRole, Role] = {"batter": "hitters", "pitcher": "pitchers"}
+#: Least PA or BF of a season that is a point.
+LEAST: dict[PlayerRole, int] = {"batter": 200, "pitcher": 150}
+#: What is shown of a season, and of the one after it.
+SHOWN: dict[PlayerRole, tuple[str, ...]] = {
+    "batter": ("PA", "K%", "BB%", "HR%", "AVG", "OBP", "SLG"),
+    "pitcher": ("IP", "K%", "BB%", "HR/9", "ERA", "WHIP"),
+}
+
+
+#: Added to each direction's variance of the noise, as a share of it. Chosen on 2016-2018.
+RIDGE = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Player-seasons: `table` [m] (player, Name, season, league, age, SHOWN, and SHOWN of the next season as `next X`,
+    null where there is none) and `vectors` [m, d], less the league's of the season."""
+
+    role: PlayerRole
+    table: pl.DataFrame
+    vectors: Floats
+
+    def where(self, rows: pl.Expr | pl.Series) -> Points:
+        """Those points for which an expression over the table, or a series, is true."""
+        chosen = self.table.select(kept=rows.fill_null(False)).to_series().to_numpy()
+        return Points(self.role, self.table.filter(pl.Series(chosen)), self.vectors[chosen])
+
+
+def player_seasons(store: Store, encoder_run: Path, role: str, before: date | None = None) -> Points:
+    """All player-seasons of `role` with LEAST plate appearances, of seasons begun before `before` (default: all).
+
+    Regular season. Embeddings are computed once (minutes) and kept beside the encoder for the store as it is.
+    """
+    if role not in get_args(PlayerRole):
+        raise FullcountError(f"role {role!r}: choose batter or pitcher")
+    encoder, name, _ = load_encoder(encoder_run)
+    history, priors = History(store, Window(role)), Priors(store)  # type: ignore[arg-type]
+    path = encoder_run / "embeddings" / f"{name}-{store.fingerprint()}-{role}"
+    cache = EmbeddingCache(path, encoder, history, priors)
+    game = np.asarray(store.appearances(role).game)[history.index]  # type: ignore[arg-type]
+    games = store.games[game.tolist()].select("season", "league", position=pl.int_range(pl.len()))
+    games = games.filter(pl.lit(history.days < day_number(before or date.max)))
+    parts = []
+    for (season, league), part in games.sort("season", "league", "position").group_by(
+        "season", "league", maintain_order=True
+    ):
+        at = part["position"].to_numpy()
+        vectors, players, events = cache(at), history.players[at], history.events[at]
+        who, own = season_means(vectors, events, players)
+        keys = pl.DataFrame({"player": who.astype(np.int32)}).with_columns(season=pl.lit(season), league=pl.lit(league))
+        parts.append((keys, own - season_means(vectors, events, np.zeros_like(players))[1]))
+    if not parts:
+        raise FullcountError(f"no {role} has a regular-season game before {before}")
+    keys = pl.concat([k for k, _ in parts]).with_columns(at=pl.int_range(pl.len()))
+    table = season_table(League.of(store), role).join(keys, on=["player", "season", "league"])  # type: ignore[arg-type]
+    table = table.sort("player", "season", "league")
+    return Points(role, table.drop("at"), np.concatenate([v for _, v in parts])[table["at"].to_numpy()])  # type: ignore[arg-type]
+
+
+def season_means(
+    vectors: NDArray[np.floating[Any]], events: NDArray[np.int64], players: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], Floats]:
+    """Players [p], and the event-weighted mean [p, d] of each one's games `vectors` [k, d] of `events` [k]."""
+    who, owner = np.unique(players, return_inverse=True)
+    games, weight = torch.from_numpy(vectors.astype(np.float32)), torch.from_numpy(events.astype(np.float32))
+    return who, pool(games, torch.zeros(len(owner)), weight, torch.from_numpy(owner), len(who), (inf,)).double().numpy()
+
+
+def season_table(league: League, role: PlayerRole) -> pl.DataFrame:
+    """Seasons of a league with LEAST plate appearances (batters faced), in the columns of `Points.table`."""
+    if role == "batter":
+        lines = league.batting_seasons.filter(~pl.col("is_pitcher").fill_null(False)).with_columns(SINGLES)
+        tried = "PA"
+    else:
+        lines = league.pitching_seasons.with_columns(IP=pl.col("outs") / 3, TBF=pl.col("BF"))
+        tried = "BF"
+    key, of = ["player", "season", "league"], ROLE[role]
+    counts = [c for c in COUNTS[of] if c != tried]
+    lines = rates(lines.with_columns(pl.col(counts).cast(pl.Float64)), of)
+    after = lines.select("player", (pl.col("season") - 1).cast(pl.Int16), "league",
+                         pl.col(*SHOWN[role]).name.prefix("next "))  # fmt: skip
+    born = league.players.select(
+        "player", pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True).alias("Name"), "birth_date"
+    )
+    return (
+        lines.filter(pl.col(tried) >= LEAST[role])
+        .join(born, on="player", how="left")
+        .with_columns(age=(pl.col("season") - pl.col("birth_date").dt.year()).cast(pl.Int64))
+        .join(after, on=key, how="left")
+        .select("player", "Name", "season", "league", "age", *SHOWN[role], pl.selectors.starts_with("next "))
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- neighbours
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Where points are compared: directions in which players differ more than one player's seasons do.
+
+    `of(points)` is [m, k]: coordinates in units of a player's change from one season to the next, each times the share
+    of its variance that is not such change.
+    """
+
+    centre: Floats
+    axes: Floats
+
+    def of(self, points: Points) -> Floats:
+        return np.asarray((points.vectors - self.centre) @ self.axes)
+
+
+def fit_space(points: Points) -> Space:
+    """The space of some points: generalised eigenvectors of their covariance and that of consecutive seasons.
+
+    Raises:
+        FullcountError: fewer than ten players have two seasons in a row.
+    """
+    vectors, centre = points.vectors, points.vectors.mean(axis=0)
+    table = points.table.select("player", "season", "league", at=pl.int_range(pl.len()))
+    pairs = table.join(table.with_columns(pl.col("season") + 1), on=["player", "season", "league"], suffix=":before")
+    if pairs.height < 10:
+        raise FullcountError(f"comparables: {pairs.height} seasons of {points.role}s follow one another; ingest more")
+    change = vectors[pairs["at"].to_numpy()] - vectors[pairs["at:before"].to_numpy()]
+    within = change.T @ change / (2 * len(change))
+    total = (vectors - centre).T @ (vectors - centre) / len(vectors)
+    within += RIDGE * np.diag(np.diag(within))
+    variance, axes = eigh(total, within)
+    return Space(centre, axes[:, variance > 1] * (1 - 1 / variance[variance > 1]))
+
+
+def similar(
+    points: Points,
+    player: int,
+    season: int,
+    n: int = 10,
+    before: int | None = None,
+    age_within: int | None = None,
+) -> pl.DataFrame:
+    """The `n` other players' seasons nearest to one player's season, nearest first: `points.table` with `distance`.
+
+    Args:
+        before: only seasons before this one, of which alone the space is fitted, too. With the season asked, all that
+            is shown of the next ones was known when it ended.
+        age_within: only those at most so many years older or younger at the time.
+
+    `distance` is 1 - cosine, 0 .. 2.
+
+    Raises:
+        FullcountError: he has no such point, or his age is asked for and not known.
+    """
+    own = points.where((pl.col("player") == player) & (pl.col("season") == season))
+    if own.table.is_empty():
+        had = points.table.filter(player=player)["season"].to_list()
+        other = f"; he has {', '.join(str(s) for s in had)}" if had else ""
+        raise FullcountError(f"player {player} has no season {season} of {LEAST[points.role]} PA or more{other}")
+    known = points if before is None else points.where(pl.col("season") < before)
+    space = fit_space(known)
+    asked, others = space.of(own)[0], space.of(known)
+    size = np.linalg.norm(others, axis=1) * np.linalg.norm(asked)
+    table = known.table.with_columns(distance=1 - others @ asked / np.maximum(size, 1e-12))
+    table = table.filter(pl.col("player") != player)
+    if age_within is not None:
+        age = own.table["age"][0]
+        if age is None:
+            raise FullcountError(f"player {player}: no register knows his age; leave --age-within out")
+        table = table.filter((pl.col("age") - age).abs() <= age_within)
+    about = ["player", "Name", "season", "league", "age", "distance"]
+    return table.select(*about, pl.exclude(about)).sort("distance", "player", "season").head(n)
+
+
+def find_player(points: Points, name: str, season: int) -> int:
+    """The player (MLBAM id) of a name, whatever its accents and capitals, who has a point in a season; an id is itself.
+
+    Raises:
+        FullcountError: nobody, or several, have it; with suggestions.
+    """
+    if name.strip().isdigit():
+        return int(name)
+    names = points.table.select("player", "Name", "season", key=spelling(pl.col("Name")))
+    key = pl.select(spelling(pl.lit(name))).item()
+    own = names.filter(pl.col("key") == key)
+    found = own.filter(season=season)["player"].unique().to_list()
+    if len(found) == 1:
+        return int(found[0])
+    if found:
+        raise FullcountError(
+            f"{name} is {len(found)} players in {season}: give one of the ids {', '.join(map(str, sorted(found)))}"
+        )
+    if len(own):
+        seasons = ", ".join(str(s) for s in own["season"].unique().sort())
+        raise FullcountError(
+            f"{name} has no season {season} of {LEAST[points.role]} PA or more as a {points.role}; there are {seasons}"
+        )
+    within = (
+        names.filter(pl.col("key").str.contains(key, literal=True))["Name"].unique().sort().to_list() if key else []
+    )
+    spelt = dict(names.select("key", "Name").iter_rows())
+    close = within[:5] or [spelt[k] for k in get_close_matches(key, spelt, n=5)]
+    hint = f"; did you mean {', '.join(close)}?" if close else ""
+    raise FullcountError(f"no {points.role} {name!r} has a season of {LEAST[points.role]} PA or more{hint}")
