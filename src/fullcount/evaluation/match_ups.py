@@ -43,7 +43,8 @@ def judge(store: Store, seasons: list[int], draws: int = 200) -> pl.DataFrame:
         players, ones = said["player"].to_numpy(), np.ones(said.height)
         for count in COUNTS[1:]:
             y, plain, ours = (said[c].to_numpy() for c in (f"y:{count}", f"plain:{count}", count))
-            row = {"season": season, "count": count, "n": said.height, "plain r": float(pearson(plain, y)), "r": float(pearson(ours, y))}  # fmt: skip
+            row = {"season": season, "count": count, "n": said.height}
+            row |= {"plain r": float(pearson(plain, y)), "r": float(pearson(ours, y))}
             found = paired_bootstrap(pearson, [Paired(players, y, plain, ours)], draws)
             nats = [1000 * (m - xlogy(y, m)) for m in (plain, ours)]
             gain = log_loss_gain(players, nats[1], nats[0], ones, draws)
