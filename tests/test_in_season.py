@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from fullcount.errors import FullcountError
 from fullcount.evaluation.in_season import judge
 from fullcount.projection.in_season import InSeason, Remainder, totals
 from fullcount.projection.marcel import Marcel
-from fullcount.projection.system import COUNTS, ROLES, League
+from fullcount.projection.system import COUNTS, ROLES, League, Projection
 from fullcount.sources.seasons import season_lines
 from fullcount.sources.tables import conform
 from fullcount.store import Store
@@ -168,6 +168,25 @@ def test_before_the_first_game_and_after_the_last(played: Played) -> None:
     row = late.whole.hitters.filter(player=7).row(0, named=True)
     assert row["SO"] == league.batting_seasons.filter(player=7, season=2012)["SO"].item()
     assert system.project(date(2012, 11, 1), league).season == 2013
+
+
+@dataclass
+class OnlyNow:
+    """A system as a CSV is one: unhashable, and with nothing to say of earlier seasons."""
+
+    name: str = "csv"
+
+    def project(self, as_of: date, league: League) -> Projection:
+        if as_of.year < 2012:
+            raise FullcountError("no file")
+        return Marcel().project(as_of, league)
+
+
+def test_where_the_system_refuses_marcel_is_learned_from(played: Played, seen: Remainder) -> None:
+    league, games = played
+    said = InSeason(OnlyNow(), games).on(HALF, league)
+    for role in ROLES:
+        assert_frame_equal(said.rest.role(role), seen.rest.role(role), check_exact=True)
 
 
 def test_a_season_told_to_be_longer(played: Played, seen: Remainder) -> None:

@@ -20,7 +20,7 @@ import polars as pl
 from fullcount.errors import FullcountError, told
 from fullcount.evaluation.cohorts import outcomes
 from fullcount.evaluation.metrics import Array, Paired, paired_bootstrap, pearson, rmse
-from fullcount.projection.in_season import InSeason
+from fullcount.projection.in_season import InSeason, Remainder
 from fullcount.projection.system import COUNTS, EXPOSURE, RATES, ROLES, League, Role, rates
 from fullcount.sources.seasons import season_lines
 
@@ -42,8 +42,12 @@ def judge(
     samples: dict[tuple[Role, str, str, str], list[Paired]] = {}
     for season in seasons:
         for day in days:
+            then = date.fromisoformat(f"{season}-{day}")
+            seen = system.on(then, league)
+            if not 0 < seen.share < 1:
+                raise FullcountError(f"{then} is not within a season of the store")
             for role in ROLES:
-                for key, paired in _samples(system, league, date.fromisoformat(f"{season}-{day}"), role).items():
+                for key, paired in _samples(system, league, then, seen, role).items():
                     samples.setdefault((role, key[0], day, key[1]), []).append(paired)
                     samples.setdefault((role, key[0], "all", key[1]), []).append(paired)
     rows = []
@@ -60,11 +64,8 @@ def judge(
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _samples(system: InSeason, league: League, day: date, role: Role) -> dict[tuple[str, str], Paired]:
+def _samples(system: InSeason, league: League, day: date, seen: Remainder, role: Role) -> dict[tuple[str, str], Paired]:
     """Of each statistic and system its projections (second) beside ours (first) and what came."""
-    seen = system.on(day, league)
-    if not 0 < seen.share < 1:
-        raise FullcountError(f"{day} is not within a season of the store")
     batting, pitching = (g.filter(season=day.year).filter(pl.col("date") >= day) for g in system.games)
     after = League(*season_lines(batting, pitching, league.name), league.players, league.name)
     came = outcomes(after, day.year).role(role)

@@ -102,7 +102,7 @@ class InSeason:
             FullcountError: the season has begun and no earlier one has game lines to learn from.
         """
         season = target_season(as_of)
-        said = kept(_preseason, league, self.system, season)
+        said = kept(_preseason, league, self, season)
         begun = _until(self._games(season, league), as_of)
         if begun[0].is_empty():
             return Remainder(Projection.of(season), said, said, 0.0)
@@ -226,8 +226,8 @@ def _length(league: League, system: InSeason, season: int) -> int:
     return int(_played(kept(_season_games, league, system, season)[0])["played"].median())  # type: ignore[arg-type]
 
 
-def _preseason(league: League, system: System, season: int) -> Projection:
-    return system.project(date(season, 3, 1), league)
+def _preseason(league: League, system: InSeason, season: int) -> Projection:
+    return system.system.project(date(season, 3, 1), league)
 
 
 def _example(league: League, system: InSeason, role: Role, season: int, share: float) -> pl.DataFrame:
@@ -236,7 +236,7 @@ def _example(league: League, system: InSeason, role: Role, season: int, share: f
     each = games[0].select("team", "game_id", "date").unique()["date"].sort()
     day: date = each[min(int(share * len(each)), len(each) - 1)]
     try:
-        said = kept(_preseason, league, system.system, season)
+        said = kept(_preseason, league, system, season)
     except FullcountError:
         said = base(league, season)
     now = state(league, said, _until(games, day), role, day, length)
