@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from fullcount.cli import app
 from fullcount.errors import FullcountError
-from fullcount.evaluation.starts import ceiling, judge, reliability
+from fullcount.evaluation.starts import ceiling, judge, known, other_counts, reliability
 from fullcount.priors import Priors
 from fullcount.projection.game_lines import OVER, POINTS, game_lines, read_schedule, store_schedule
 from fullcount.projection.match_ups import hand_factors
@@ -45,8 +45,8 @@ def test_golden_base(sim_store: Store) -> None:
     """`m:` is a shrunken rate times batters faced of late: the league's mean start and his own, halved in 100 days."""
     priors = Priors(sim_store)
     made = played(sim_store, priors.league_name)
-    known = facts(sim_store, priors, made.filter(pl.col("season") == 2003))
-    row = known.row(-1, named=True)
+    asked = facts(sim_store, priors, made.filter(pl.col("season") == 2003))
+    row = asked.row(-1, named=True)
     own = made.filter((pl.col("player") == row["player"]) & (pl.col("date") < row["date"]))
     weight = [0.5 ** ((row["date"] - d).days / 100) for d in own["date"]]
     usual = decayed(
@@ -194,8 +194,8 @@ def test_lists(sim_store: Store, days: list[date]) -> None:
 def test_better_players_have_better_lines(sim_league: SimulatedLeague, sim_store: Store, days: list[date]) -> None:
     """What the league's players have in them: expected strikeouts go with the strikeouts that follow."""
     priors = Priors(sim_store)
-    known = facts(sim_store, priors, played(sim_store, priors.league_name).filter(pl.col("season") == 2003))
-    sums = known.group_by("player").agg(pl.len().alias("n"), pl.col("m:SO", "m:BF", "SO", "BF").sum())
+    lines = facts(sim_store, priors, played(sim_store, priors.league_name).filter(pl.col("season") == 2003))
+    sums = lines.group_by("player").agg(pl.len().alias("n"), pl.col("m:SO", "m:BF", "SO", "BF").sum())
     rate = sums.select("n", (pl.col("m:SO") / pl.col("m:BF")).alias("m:SO"), y=pl.col("SO") / pl.col("BF"))
     rate = rate.filter(pl.col("n") >= 4)
     assert np.corrcoef(rate["m:SO"], rate["y"])[0, 1] > 0.4
@@ -205,10 +205,10 @@ def test_a_second_start_rests_since_the_first(sim_store: Store, days: list[date]
     priors = Priors(sim_store)
     one = played(sim_store, priors.league_name).filter(pl.col("date") == days[6]).head(1).select(KEYS)
     week = pl.concat([one, one.with_columns(date=pl.col("date") + timedelta(5))])
-    known = facts(sim_store, priors, week)
-    assert known["x:days since start"][1] == 5
-    assert known["x:days since game"][1] == 5
-    assert known["x:days since start"][0] > 5
+    asked = facts(sim_store, priors, week)
+    assert asked["x:days since start"][1] == 5
+    assert asked["x:days since game"][1] == 5
+    assert asked["x:days since start"][0] > 5
 
 
 def test_a_schedule_of_ones_own(sim_store: Store, days: list[date], tmp_path: Path) -> None:
@@ -271,11 +271,13 @@ def test_command(sim_store: Store, days: list[date], tmp_path: Path) -> None:
 
 
 def test_judging(sim_store: Store) -> None:
-    table, sure = judge(sim_store, [2003], draws=20)
+    starts = known(sim_store, [2003])
+    table, sure = judge(sim_store, starts, [2003], draws=20)
     assert table["system"].to_list() == ["ten lines", "trees", "trees, line-up"]
     assert table["n"].unique().to_list() == [80]
     assert table["gain"][0] == 0
     assert reliability(sure)["n"].sum() == sure.height == 80 * 2 * 3
+    assert other_counts(starts, [2003])["count"].to_list() == [c for c in COUNTS if c != "SO"]
 
 
 def test_ceiling_is_the_share_between_pitchers() -> None:
@@ -288,4 +290,3 @@ def test_ceiling_is_the_share_between_pitchers() -> None:
     truth = np.var(24 * rate) / k.var()
     assert row["pitcher"] == pytest.approx(truth, abs=0.02)
     assert row["batters faced too"] == pytest.approx(truth, abs=0.02)  # here they are always 24
-    assert set(COUNTS) >= {"SO", "BF"}

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from fullcount.evaluation.game_grain import forecasts, judge_games
+from fullcount.evaluation.game_grain import forecasts, judge_games, r2
 from fullcount.evaluation.game_model import game_source
 from fullcount.evaluation.metrics import log_loss_gain, pearson
 from fullcount.priors import Priors
-from fullcount.projection.starts import SEASONS, Floats, dispersion, expected, facts, log_score, over, played
+from fullcount.projection.starts import COUNTS, SEASONS, Floats, dispersion, expected, facts, log_score, over, played
 from fullcount.store import Store
 
 #: Components of the embeddings that trees are given.
@@ -73,14 +73,14 @@ def season_forecasts(
 
 
 def judge(
-    store: Store, seasons: list[int], run: Path | None = None, draws: int = 1000
+    store: Store, starts: pl.DataFrame, seasons: list[int], run: Path | None = None, draws: int = 1000
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """All forecasts of all `seasons`: a table of how good they are, and one of how often P(over) came true.
+    """All forecasts of `seasons`: a table of how good they are, and one of how often P(over) came true.
 
     The first: season, system, n, r2 with its `difference` from the formula's (`low`, `high`), r, rmse, spread `a`,
     `nats` a start and `gain` over the formula (`gain_low`, `gain_high`); pitchers are resampled with all their starts.
+    `starts` are those of `known`.
     """
-    starts = known(store, seasons)
     others = {"trees, line-up": with_line_ups(store, starts)}
     if run is not None:
         others["trees, embedding"] = with_embeddings(store, run, starts)
@@ -129,6 +129,18 @@ def brier(sure: pl.DataFrame) -> pl.DataFrame:
     return score.join(off, on=["system", "line"]).sort("line", "system")
 
 
+def other_counts(starts: pl.DataFrame, seasons: list[int]) -> pl.DataFrame:
+    """R² of every count of a starter's line but strikeouts, by the base that trees begin with and by trees."""
+    rows = []
+    for season in seasons:
+        now = starts.filter(pl.col("season") == season)
+        for count in (c for c in COUNTS if c != "SO"):
+            y = now[count].to_numpy()
+            said = {"base": now[f"m:{count}"].to_numpy(), "trees": expected(starts, now, count)}
+            rows.append({"season": season, "count": count} | {n: float(r2(m, y)) for n, m in said.items()})
+    return pl.DataFrame(rows)
+
+
 def ceiling(starts: pl.DataFrame, least: int = 5) -> pl.DataFrame:
     """Per season the most R² there is in knowing who pitches: the share of the variance of strikeouts between pitchers
     of `least` starts, chance taken out; and with the batters faced known too, binomial chance alone left."""
@@ -161,10 +173,12 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="fitted game-grain pitcher run, whose embeddings trees are given")
     given = parser.parse_args()
     store = Store.open(given.store)
-    table, sure = judge(store, given.season, given.run)
+    starts = known(store, given.season)
+    table, sure = judge(store, starts, given.season, given.run)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, float_precision=4):
         print(table, brier(sure), reliability(sure), sep="\n")
-        print(ceiling(played(store, Priors(store).league_name).filter(pl.col("season").is_in(given.season))))
+        print(other_counts(starts, given.season))
+        print(ceiling(starts.filter(pl.col("season").is_in(given.season))))
 
 
 if __name__ == "__main__":
