@@ -27,14 +27,14 @@ PLAY = {"game_type": "R", "league": "MLB", "park": "P", "inning": 1, "top": True
 
 
 def made(folder: Path, plays: list[dict[str, object]]) -> Store:
-    """A store of plate appearances alone, a game a season: `plays` differ from PLAY."""
+    """A store of plate appearances alone, a game a season and home team: `plays` differ from PLAY."""
     rows = []
     for i, play in enumerate(plays):
-        season = int(str(play.get("season", 2010)))
-        rows.append({**PLAY, "season": season, "date": date(season, 5, 1), "game_id": f"AAA{season}05010",
+        season, home = int(str(play.get("season", 2010))), str(play.get("home_team", "AAA"))
+        rows.append({**PLAY, "season": season, "date": date(season, 5, 1), "game_id": f"{home}{season}05010",
+                     "home_team": home, "away_team": "BBB" if home == "AAA" else "AAA",
                      "pa_number": i % 30_000 + 1, **play})  # fmt: skip
-    games = pl.DataFrame(rows).select("season", "date", "game_id", "game_type", "league", "park").unique("game_id")
-    games = games.with_columns(home_team=pl.lit("AAA"), away_team=pl.lit("BBB"))
+    games = pl.DataFrame(rows).unique("game_id", maintain_order=True)
     return Store.open_or_create(folder).add(Tables.of(plate_appearances=pl.DataFrame(rows), games=games), "made")
 
 
@@ -104,8 +104,8 @@ def test_plate_appearances_by_hand(tmp_path: Path) -> None:
     assert of(aggregates(store, "pitchers", 2010), 9)["their K"] == pytest.approx(0, abs=0.2)
 
 
-def test_opponents_and_parks(tmp_path: Path) -> None:
-    """Who met the strikeout pitcher has met a better one; the park where home runs are hit is above one."""
+def test_opponents(tmp_path: Path) -> None:
+    """Who met the strikeout pitcher has met a better one."""
     plays: list[dict[str, object]] = []
     for i in range(600):
         plays.append({"batter": 1 + i % 2, "pitcher": 8 + i % 2, "event": "strikeout" if i % 4 == 1 else "field_out"})
@@ -113,6 +113,17 @@ def test_opponents_and_parks(tmp_path: Path) -> None:
     table = aggregates(store, "hitters", 2010)
     assert of(table, 2)["their K"] == pytest.approx(0.25 * 300 / 450, rel=1e-3)
     assert of(table, 1)["their K"] == pytest.approx(-0.25 * 300 / 450, rel=1e-3)
+
+
+def test_parks(tmp_path: Path) -> None:
+    """Twice as many home runs where one team is at home: its park is shrunken from 2, the other one's from 1/2."""
+    hits = [{"batter": b, "home_team": home, "park": home, "contact": "fly_ball",
+             "event": "home_run" if i % every == 0 else "field_out"}
+            for b, home, every in ((1, "AAA", 5), (2, "BBB", 10)) for i in range(400)]  # fmt: skip
+    table = aggregates(made(tmp_path / "store", hits), "hitters", 2010)
+    factors = {1: (2 - 1) * 400 / 6400, 2: (1 / 2 - 1) * 400 / 6400}
+    for player, factor in factors.items():
+        assert of(table, player)["park HR"] == pytest.approx(factor - sum(factors.values()) / 2)
 
 
 def test_recent_is_weighted_and_shrunken(tmp_path: Path) -> None:
@@ -191,3 +202,10 @@ def test_boosted_marcel_reads_what_lines_hide(tmp_path: Path) -> None:
     result = backtest([plain, reads], league, [2012], ["A"], bootstrap=100, stats={"hitters": ("HR%",)})
     better = result.intervals.filter(stat="HR%", metric="r", system=reads.name).row(0, named=True)
     assert better["difference_low"] > 0
+    early = made(tmp_path / "early", [p for p in plays if int(str(p["season"])) < 2012])
+    spring = date(2012, 3, 1)
+    for role in ROLES:
+        same = make_system("marcel_gb+pitches", early).project(spring, league).role(role)
+        assert_frame_equal(reads.project(spring, league).role(role), same, check_exact=True)
+    with pytest.raises(FullcountError, match="only marcel_gb and plus_gb"):
+        make_system("marcel+pitches", store)

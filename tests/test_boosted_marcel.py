@@ -12,8 +12,9 @@ from polars.testing import assert_frame_equal
 
 from fullcount.errors import FullcountError
 from fullcount.evaluation.backtest import backtest
-from fullcount.projection.boosted import BoostedMarcel, examples, facts
+from fullcount.projection.boosted import STARTED, BoostedMarcel, examples, facts
 from fullcount.projection.marcel import Marcel
+from fullcount.projection.marcel_plus import MarcelPlus
 from fullcount.projection.registry import SYSTEMS
 from fullcount.projection.system import ROLES, League
 from fullcount.sources.tables import BATTING_COUNTS, PITCHING_COUNTS, conform
@@ -149,6 +150,11 @@ def test_little_history() -> None:
         few = BoostedMarcel().project(SPRING, league).role(role)
         marcel = Marcel().project(SPRING, league).role(role)
         assert_frame_equal(few, marcel, check_exact=False, rel_tol=1e-9)
+    assert_frame_equal(
+        SYSTEMS["plus_gb"]().project(SPRING, league).pitchers.select(STARTED["pitchers"]),
+        MarcelPlus().project(SPRING, league).pitchers.select(STARTED["pitchers"]),
+        check_exact=False, rel_tol=1e-9,
+    )  # fmt: skip
     first = ageing_league(range(2011, 2013), players=20)
     with pytest.raises(FullcountError, match="no season from 2001 on and before 2012"):
         BoostedMarcel().project(SPRING, first)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fullcount.errors import FullcountError
 from fullcount.projection.aggregates import recent
 from fullcount.projection.marcel import HITTER_AGEING, Marcel, people
-from fullcount.projection.system import EXPOSURE, ROLES, SINGLES, League, Projection, Role, target_season
+from fullcount.projection.system import EXPOSURE, ROLES, SINGLES, League, Projection, Role, System, target_season
 from fullcount.store import Store
 
 Floats = NDArray[np.float64]
@@ -39,6 +39,13 @@ BOOSTED: dict[Role, tuple[str, ...]] = {
     "hitters": ("SO", "BB", "1B", "2B", "3B", "HR", "R", "RBI", "SB"),
     "pitchers": ("SO", "BB", "HR", "H", "ER", "W", "SV"),
 }
+#: Those that are boosted from `BoostedMarcel.start`: with steals from marcel_plus 2012-18 was worse.
+STARTED: dict[Role, tuple[str, ...]] = {
+    "hitters": ("SO", "BB", "1B", "2B", "3B", "HR", "R", "RBI"),
+    "pitchers": ("SO", "BB", "HR", "H", "ER"),
+}
+#: Groups of aggregates that are read. Hands, opponents, parks and situation added nothing in 2012-18.
+READ = ("discipline", "contact")
 #: Least playing time of a line whose rates are learned from, in PA and IP.
 _LEAST_LINE: dict[Role, float] = {"hitters": 50.0, "pitchers": 20.0}
 #: With fewer lines than this to learn from Marcel stays as he is.
@@ -60,13 +67,15 @@ class BoostedMarcel:
     default, say how much a man plays *if* he keeps his place, which is what published tables (cohort A) judge; 1
     says how much he plays on the whole, which cohort B judges. Rates do not depend on it.
     Whom Marcel projects is projected.
-    `pitches`: a store whose aggregates (see `aggregates.recent`) the trees read beside the season lines.
+    `start`: whose rates the differences are from, where not Marcel's; steals, wins and saves always are from his.
+    `pitches`: a store whose aggregates (see `aggregates.recent`) are read beside the season lines.
     """
 
     name: str = "marcel_gb"
     least_pa: float = 200.0
     least_ip: float = 50.0
     first: int = 2001
+    start: System | None = None
     pitches: Store | None = None
 
     def project(self, as_of: date, league: League) -> Projection:
@@ -78,20 +87,33 @@ class BoostedMarcel:
 
 def _boosted(league: League, system: BoostedMarcel, role: Role, season: int) -> pl.DataFrame:
     past, now = examples(league, role, system.first, season), facts(league, role, season)
-    if system.pitches is not None:
-        past = pl.concat(_with_pitches(p, system.pitches, role, p["season"][0]) for p in past.partition_by("season"))
-        now = _with_pitches(now, system.pitches, role, season)
+    past = pl.concat(_as_read(p, league, system, role, p["season"][0]) for p in past.partition_by("season"))
+    now = _as_read(now, league, system, role, season)
     n, least = EXPOSURE[role], system.least_pa if role == "hitters" else system.least_ip
     said = {}
     for c, (by, weight) in differences(past, now, role, least).items():
         rows = weight > 0
         label, weights = pl.Series(by[rows]), None if c == n else pl.Series(weight[rows])
         said[c] = boost(past.filter(rows), now, label, weights)
-    return moved(base(league, season).role(role), now, role, said)
+    return moved(_started(league, system, season).role(role), now, role, said)
 
 
-def _with_pitches(table: pl.DataFrame, store: Store, role: Role, season: int) -> pl.DataFrame:
-    return table.join(recent(store, role, season), on="player", how="left", maintain_order="left")
+def _started(league: League, system: BoostedMarcel, season: int) -> Projection:
+    """What the differences start from."""
+    return base(league, season) if system.start is None else system.start.project(date(season, 3, 1), league)
+
+
+def _as_read(table: pl.DataFrame, league: League, system: BoostedMarcel, role: Role, season: int) -> pl.DataFrame:
+    """`facts` of `season` with the rates that `system` starts from, and its aggregates."""
+    n = EXPOSURE[role]
+    if system.start is not None:
+        said = _started(league, system, season).role(role)
+        rates = said.select("player", *((pl.col(c) / pl.col(n)).alias(f"m:{c}") for c in STARTED[role]))
+        table = table.update(rates, on="player")
+    if system.pitches is None:
+        return table
+    read = recent(system.pitches, role, season, READ)
+    return table.join(read, on="player", how="left", maintain_order="left")
 
 
 def boost(past: pl.DataFrame, now: pl.DataFrame, label: pl.Series, weight: pl.Series | None = None) -> Floats:
