@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from fullcount.errors import FullcountError
@@ -25,6 +26,7 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "marcel": Marcel,
     "marcel_plus": MarcelPlus,
     "marcel_gb": BoostedMarcel,
+    "plus_gb": lambda: BoostedMarcel("plus_gb", start=MarcelPlus()),
     "multitask": MultiTask,
     "mle": Equivalencies,
 }
@@ -33,10 +35,11 @@ SYSTEMS: dict[str, Callable[[], System]] = {
 def make_system(spec: str, store: Store) -> System:
     """A system from its spelling.
 
-    `marcel`; `marcel_plus`, with fitted constants; `marcel_gb`, with boosted differences, `marcel_gb+pitches` also
-    reading pitches, batted balls and parks; `multitask`, with a net's; `mle`, with minor-league equivalencies for whom
-    Marcel does not project; `NAME=BATTER_RUN,PITCHER_RUN` with folders of fitted runs (either may be empty) is the
-    contextual model; `NAME=FOLDER` with a folder of projection CSVs is an external system.
+    `marcel`; `marcel_plus`, with fitted constants; `marcel_gb`, with boosted differences, `plus_gb` from
+    `marcel_plus`'s rates, either with `+pitches` reading pitches and batted balls, too; `multitask`, with a net's;
+    `mle`, with minor-league equivalencies for whom Marcel does not project; `NAME=BATTER_RUN,PITCHER_RUN` with folders
+    of fitted runs (either may be empty) is the contextual model; `NAME=FOLDER` with a folder of projection CSVs is an
+    external system.
 
     `blend:SPEC@SPEC` blends any of them. Behind any, `+pt` takes the playing time from `playing_time`, `+lasting` that
     of who lasts (200 PA, 50 IP), and `+pt:FILE` some of it from a CSV of overrides; `+bands` adds percentiles.
@@ -48,8 +51,11 @@ def make_system(spec: str, store: Store) -> System:
         games = store.table("batting_games"), store.table("pitching_games")
         time = PlayingTime("lasting" if timed[2] == "lasting" else "playing", overrides, games)
         return InPlayingTime(make_system(timed[1], store), time)
-    if spec == "marcel_gb+pitches":
-        return BoostedMarcel(spec, pitches=store)
+    if spec.endswith("+pitches"):
+        boosted = make_system(spec.removesuffix("+pitches"), store)
+        if not isinstance(boosted, BoostedMarcel):
+            raise FullcountError(f"{spec}: only marcel_gb and plus_gb read pitches so; write +reads:pitches")
+        return replace(boosted, name=spec, pitches=store)
     if spec.startswith("blend:"):
         return Blend([make_system(s, store) for s in spec.removeprefix("blend:").split("@")])
     name, equals, value = spec.partition("=")
