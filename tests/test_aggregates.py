@@ -207,5 +207,6 @@ def test_boosted_marcel_reads_what_lines_hide(tmp_path: Path) -> None:
     for role in ROLES:
         same = make_system("marcel_gb+pitches", early).project(spring, league).role(role)
         assert_frame_equal(reads.project(spring, league).role(role), same, check_exact=True)
+    assert "marcel_gb+pitches" in str(make_system("blend:marcel@marcel_gb+pitches", store))
     with pytest.raises(FullcountError, match="only marcel_gb and plus_gb"):
         make_system("marcel+pitches", store)

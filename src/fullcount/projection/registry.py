@@ -51,13 +51,13 @@ def make_system(spec: str, store: Store) -> System:
         games = store.table("batting_games"), store.table("pitching_games")
         time = PlayingTime("lasting" if timed[2] == "lasting" else "playing", overrides, games)
         return InPlayingTime(make_system(timed[1], store), time)
+    if spec.startswith("blend:"):
+        return Blend([make_system(s, store) for s in spec.removeprefix("blend:").split("@")])
     if spec.endswith("+pitches"):
         boosted = make_system(spec.removesuffix("+pitches"), store)
         if not isinstance(boosted, BoostedMarcel):
             raise FullcountError(f"{spec}: only marcel_gb and plus_gb read pitches so; write +reads:pitches")
         return replace(boosted, name=spec, pitches=store)
-    if spec.startswith("blend:"):
-        return Blend([make_system(s, store) for s in spec.removeprefix("blend:").split("@")])
     name, equals, value = spec.partition("=")
     if not equals:
         if name in SYSTEMS:
