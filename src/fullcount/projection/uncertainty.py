@@ -1,6 +1,6 @@
 """Percentiles round any system's projection: of what will happen, and of true talent apart.
 
-Three things are drawn for a player, a thousand times. How much he plays: the playing time of somebody like him in an
+Three things are drawn for a player, hundreds of times. How much he plays: the playing time of somebody like him in an
 earlier season, found by a forest of trees (Meinshausen, Quantile Regression Forests, JMLR 7, 2006), with the games,
 starts and saves that went with it. His talent: log-odds round the projected ones, with a spread learned from what the
 same system got wrong in earlier seasons beyond chance. Chance: binomial counts down the tree of a plate
@@ -124,7 +124,7 @@ class Bands:
 
     system: System
     seasons: int = 8
-    draws: int = 1000
+    draws: int = 500
 
     @property
     def name(self) -> str:
