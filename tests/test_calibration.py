@@ -80,7 +80,7 @@ def test_too_narrow_is_told_from_right() -> None:
     assert right["coverage"] == pytest.approx(0.8, abs=0.01)
     assert narrow["coverage"] == pytest.approx(2 * norm.cdf(0.5 * 1.2816) - 1, abs=0.01)
     assert narrow["coverage_high"] < right["coverage_low"]
-    assert right["gain"] == 0
+    assert right["gain"] == pytest.approx(0, abs=1e-9)
     assert narrow["gain_high"] < 0
     assert narrow["width"] == pytest.approx(right["width"] / 2)
     shares = deciles(rows)["hitters: PA"]["right"]

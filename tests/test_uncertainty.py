@@ -132,8 +132,8 @@ def test_planted_spread_is_found_and_bands_hold(planted: tuple) -> None:
     talent = truth[2016]["SO"]
     inside = (said["K%_tt10"].to_numpy() < talent) & (talent < said["K%_tt90"].to_numpy())
     assert 0.73 < inside.mean() < 0.87
-    wider = said["K%_p90"] - said["K%_p10"] > said["K%_tt90"] - said["K%_tt10"]
-    assert wider.mean() > 0.95  # type: ignore[operator]
+    outcome, true = ((said[f"K%_{k}90"] - said[f"K%_{k}10"]).mean() for k in ("p", "tt"))
+    assert outcome > 1.05 * true  # type: ignore[operator]
 
 
 def test_the_systems_own_sd_is_heard() -> None:
@@ -165,7 +165,7 @@ def test_projections_stay_and_percentiles_rise(league: League) -> None:
     for role in ROLES:
         table = said.role(role)
         assert_frame_equal(table.select(own.role(role).columns), own.role(role), check_exact=True)
-        known = [c for c in COUNTS[role] if table[c].null_count() == 0]
+        known = [c for c in COUNTS[role] if table[c].null_count() == 0 and c != "HLD"]  # of holds nothing is said
         named = [(c, "p") for c in (*known, *RATES[role])] + [(c, "tt") for c in RATES[role]]
         for stat, kind in named:
             levels = table.select(f"{stat}_{kind}{q}" for q in LEVELS).to_numpy()

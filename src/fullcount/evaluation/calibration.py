@@ -56,7 +56,7 @@ def below(low: Array, high: Array, level: float) -> Array:
 
 
 def crps(actual: Array, quantiles: Array) -> Array:
-    """Continuous ranked probability score [n], in the statistic's unit: twice the integral of the pinball loss over levels.
+    """Continuous ranked probability score [n], in the statistic's unit: twice the integral of the pinball loss.
 
     Gneiting & Ranjan, JBES 29, 2011. By the trapezoidal rule over the deciles; at levels 0 and 1 there is no loss.
     """

@@ -309,7 +309,8 @@ def _levelled(table: pl.DataFrame, whole: pl.DataFrame, role: Role) -> pl.DataFr
     """Chances in units of the last whole season's: those who play most, starters above all, play less than they did."""
     y = pl.col(f"y:{CHANCES[role]}")
     level = whole.group_by("season").agg(level=y.top_k(100).mean()).sort("season")
-    return table.join(level, on="season", maintain_order="left").with_columns((y * level["level"][-1] / pl.col("level")).round())
+    table = table.join(level, on="season", maintain_order="left")
+    return table.with_columns((y * level["level"][-1] / pl.col("level")).round())
 
 
 def _widths(learned: Learned, lasted: pl.DataFrame) -> dict[str, float]:
