@@ -63,7 +63,7 @@ class Part(NamedTuple):
         """Chances of each line."""
         return np.asarray(sum(line[c] for c in self.of) - sum(line[c] for c in self.less))
 
-    def count(self, line: Line) -> Floats:
+    def counted(self, line: Line) -> Floats:
         """What is drawn of each line."""
         return np.asarray(line[self.stat] - sum(line[c] for c in self.beyond))
 
@@ -100,8 +100,9 @@ _PRIOR = {
     "level": (0.0, 0.3), "played": (0.0, 0.3), "spread": (np.log(0.2), 1.0), "unreliable": (0.0, 1.0),
     "own": (0.0, 1.0), "clumped": (np.log(0.2), 1.5),
 }  # fmt: skip
+_LEAVES = 255
 _FOREST = {
-    "boosting": "rf", "objective": "l2", "num_leaves": 255, "min_data_in_leaf": 10, "bagging_fraction": 0.6,
+    "boosting": "rf", "objective": "l2", "num_leaves": _LEAVES, "min_data_in_leaf": 10, "bagging_fraction": 0.6,
     "bagging_freq": 1, "feature_fraction_bynode": 0.5, "max_bin": 63, "deterministic": True, "force_row_wise": True,
     "num_threads": 1, "verbose": -1,
 }  # fmt: skip
@@ -251,7 +252,7 @@ class Spread(NamedTuple):
         """The projected rate on the part's scale [rows]; NaN where the system does not say."""
         line = arrays(table)
         chances = part.chances(line)
-        rate = np.divide(part.count(line), chances, out=np.full(len(chances), np.nan), where=chances > 0)
+        rate = np.divide(part.counted(line), chances, out=np.full(len(chances), np.nan), where=chances > 0)
         rate = np.clip(rate, self.mean / 20, 0.999 if part.kind == "binomial" else None)
         return np.asarray(logit(rate) if part.kind == "binomial" else np.log(rate))
 
@@ -299,9 +300,9 @@ def _learned(league: League, bands: Bands, role: Role, as_of: date) -> Learned:
             f"{bands.name}: no {role} had {LEAST[role]:.0f} {EXPOSURE[role]} before {as_of} to learn from"
         )
     spreads, surprises, shown = zip(*fitted, strict=True)
-    forests = [_forest(_levelled(t, whole, role), features, role) for t in (whole, lasted)]
+    playing, lasting = (_forest(_levelled(t, whole, role), features, role) for t in (whole, lasted))
     outs = _outs(played) if role == "pitchers" else 0.0
-    learned = Learned(role, parts, spreads, _mixing(surprises, shown), *forests, features, outs, {})
+    learned = Learned(role, parts, spreads, _mixing(surprises, shown), playing, lasting, features, outs, {})
     return replace(learned, width=_widths(learned, lasted))
 
 
@@ -366,7 +367,7 @@ def _fit(part: Part, played: pl.DataFrame, more: Floats) -> tuple[Spread, Floats
         share of it that they show; 0 where nothing.
     """
     happened = arrays(played, "y:")
-    y, n = part.count(happened).clip(min=0), part.chances(happened)
+    y, n = part.counted(happened).clip(min=0), part.chances(happened)
     mean = max(float(np.nansum(y) / max(np.nansum(n), 1.0)), 1e-5)
     own = _own_sd(part, played)
     heard = bool(len(own)) and bool(np.isfinite(own).mean() > 0.5)
@@ -445,7 +446,7 @@ def _forest(past: pl.DataFrame, features: list[str], role: Role) -> Forest:
         tree = lightgbm.train(_FOREST | {"seed": seed}, data, 10)
         for leaves in _leaves(tree, _features(past, features)):
             rows.append(np.argsort(leaves, kind="stable"))
-            first.append(np.r_[0, np.cumsum(np.bincount(leaves, minlength=_FOREST["num_leaves"]))])
+            first.append(np.r_[0, np.cumsum(np.bincount(leaves, minlength=_LEAVES))])
         trees.append(tree)
     return Forest(trees, np.stack(rows), np.stack(first), carried)
 
@@ -515,7 +516,7 @@ def _talents(
     mean = (centre + level)[:, None] + played[:, None] * more
     bend = np.where(binomial[:, None], 1 - 2 * expit(mean), 1.0)
     x = mean + deviation[:, None] * z - 0.5 * deviation[:, None] ** 2 * bend
-    return np.where(binomial[:, None], expit(x), np.exp(np.minimum(x, 3.0)))
+    return np.asarray(np.where(binomial[:, None], expit(x), np.exp(np.minimum(x, 3.0))))
 
 
 def _line(
