@@ -135,6 +135,28 @@ def _samples(store: Store, history: History, priors: Priors, grain: Grain, since
     return found.pick(recent)
 
 
+def ahead(history: History, priors: Priors, grain: Grain, players: Int, day: int, season: int) -> tuple[Int, Samples]:
+    """Who of `players` [m] can be asked about on `day`: places [k] of those with recent play, and samples of them.
+
+    Their targets are not known yet, and they meet the league's average.
+    """
+    days = np.full(len(players), day)
+    first, stop = history.before(players, days)
+    chosen = np.flatnonzero(is_recent(history, first, stop, days))
+    role = history.window.role
+    return chosen, Samples(
+        role=role,
+        grain=grain,
+        player=players[chosen],
+        day=days[chosen],
+        season=np.full(len(chosen), season),
+        game_id=np.zeros(0, dtype=str),
+        first=first[chosen],
+        stop=stop[chosen],
+        targets=known(priors, role, players[chosen], days[chosen]),
+    )
+
+
 def is_recent(history: History, first: Int, stop: Int, day: Int | int) -> NDArray[np.bool_]:
     """[m] whether each window `first`..`stop` holds an appearance in the `STALE` days before `day`."""
     return np.asarray((stop > first) & (day - history.days[np.maximum(stop - 1, 0)] <= STALE))

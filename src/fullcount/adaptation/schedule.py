@@ -78,11 +78,8 @@ def schedule_features(store: Store, priors: Priors, role: PlayerRole, players: I
     factors = park_factors(store, priors.league_name, season)
     lines = game_lines(store, role, priors.league_name).filter(pl.col("date").cast(pl.Int32) < day)
     teams = games["team"].unique().sort().to_list()
-    vectors, hands = _team_vectors(games, _opponents(store, priors, role, day, season), factors, teams)
-    newest = lines.sort("date", "game_id").group_by("player").agg(pl.col("team").last())
-    who = pl.DataFrame({"player": players.astype(np.int32)}).join(
-        newest, on="player", how="left", maintain_order="left"
-    )
+    vectors, hands = _team_vectors(games, opponents(store, priors, role, day, season), factors, teams)
+    who = newest_team(lines, players)
     place = {t: i for i, t in enumerate(teams)}
     team = np.array([place.get(t, -1) for t in who["team"].to_list()])
     known = team >= 0
@@ -90,11 +87,18 @@ def schedule_features(store: Store, priors: Priors, role: PlayerRole, players: I
     for name, column in vectors.items():
         out[known, of[name]] = column[team[known]]
     out[known, of["same_hand"]] = _same_hand(store, role, who["player"], team, hands)[known]
-    past = _past_parks(store, lines, factors, day)
+    past = past_parks(store, lines, factors, day)
     before = who.join(past, on="player", how="left", maintain_order="left").select(_PARK).fill_null(0.0).to_numpy()
     ahead = np.stack([_mean_over(games, factors, p, teams) for p in _PARK], axis=1)
     out[known, of["change:R"] : of["change:K"] + 1] = ahead[team[known]] - before[known]
     return out * SCALE
+
+
+def newest_team(lines: pl.DataFrame, players: Int) -> pl.DataFrame:
+    """player, team: of his newest of `lines`, null where he has none; in the order of `players` [m]."""
+    newest = lines.sort("date", "game_id").group_by("player").agg(pl.col("team").last())
+    who = pl.DataFrame({"player": players.astype(np.int32)})
+    return who.join(newest, on="player", how="left", maintain_order="left")
 
 
 def meetings(store: Store, league: str, season: int) -> pl.DataFrame:
@@ -141,7 +145,7 @@ def park_factors(store: Store, league: str, season: int) -> pl.DataFrame:
     )
 
 
-def _opponents(store: Store, priors: Priors, role: PlayerRole, day: int, season: int) -> pl.DataFrame:
+def opponents(store: Store, priors: Priors, role: PlayerRole, day: int, season: int) -> pl.DataFrame:
     """Per team those who met batters (pitchers) for it in the season before, weighted by how many: mean outcome
     log-ratios `x0`.. and their squares `xx0`.., and the shares of each hand `L`, `R`."""
     other: PlayerRole = "pitcher" if role == "batter" else "batter"
@@ -214,7 +218,7 @@ def _same_hand(store: Store, role: PlayerRole, players: pl.Series, team: Int, ha
     return np.where(side >= 0, hands[team, side], 0.0)
 
 
-def _past_parks(store: Store, lines: pl.DataFrame, factors: pl.DataFrame, day: int) -> pl.DataFrame:
+def past_parks(store: Store, lines: pl.DataFrame, factors: pl.DataFrame, day: int) -> pl.DataFrame:
     """Per player the mean log park factors over his games of the `STALE` days before `day`."""
     recent = lines.filter(pl.col("date").cast(pl.Int32) >= day - STALE)
     recent = recent.select("player", "date", "game_id", "exposure")

@@ -28,6 +28,7 @@ from fullcount.model.cache import Cache
 from fullcount.model.precision import native_bfloat16
 from fullcount.objectives.next_event import NextEvent
 from fullcount.priors import Priors
+from fullcount.projection.system import target_season
 from fullcount.sources.seasons import main_league
 from fullcount.store import Store, day_number
 from fullcount.training.jobs import load_objective
@@ -93,27 +94,17 @@ def plans_of(store: Store, season: int, games: int | None = None, seed: int = 0)
     Raises:
         FullcountError: the season has no games with line-ups in the store.
     """
-    wanted = _of_season(store, season)
-    played = store.games.filter(wanted)
-    turns = store.table("plate_appearances").filter(wanted & (pl.col("event") != "truncated_pa"))
-    by = ["game_id", "top"]
-    sides: dict[tuple[str, bool], list[tuple[int, ...]]] = {}
-    places = turns.drop_nulls("lineup_slot").group_by(*by, "lineup_slot").agg(pl.col("batter").sort_by("pa_number"))
-    for game, top, _, batters in places.sort(*by, "lineup_slot").iter_rows():
-        sides.setdefault((game, top), []).append(tuple(batters))
-    staffs: dict[tuple[str, bool], list[tuple[int, int]]] = {}
-    faced = turns.group_by(*by, "pitcher").agg(pl.len(), pl.col("pa_number").min()).sort(*by, "pa_number")
-    for game, top, pitcher, batters, _ in faced.iter_rows():
-        staffs.setdefault((game, top), []).append((pitcher, batters))
+    played = store.games.filter(_of_season(store, season))
+    sides, staffs = _as_played(store, season)
     plans = []
     for row in played.select("game_id", "date", "park", "league", "number").iter_rows(named=True):
         visitors, home = (row["game_id"], True), (row["game_id"], False)
-        if len(sides.get(visitors, ())) != 9 or len(sides.get(home, ())) != 9:
+        if visitors not in sides or home not in sides:
             continue
         plans.append(
             GamePlan(
-                (tuple(sides[visitors]), tuple(sides[home])),
-                (tuple(staffs[home]), tuple(staffs[visitors])),  # the visitors' pitchers threw to the home side
+                (sides[visitors], sides[home]),
+                (staffs[home], staffs[visitors]),  # the visitors' pitchers threw to the home side
                 day=row["date"],
                 park=row["park"] or "",
                 league=row["league"],
@@ -128,6 +119,62 @@ def plans_of(store: Store, season: int, games: int | None = None, seed: int = 0)
     rng = np.random.default_rng([seed, season])
     order = np.concatenate([rng.permutation(len(plans)) for _ in range(-(-games // len(plans)))])
     return [plans[i] for i in order[:games]]
+
+
+def plans_ahead(store: Store, as_of: date, seed: int = 0) -> list[GamePlan]:
+    """Plans of the next season by what is known on `as_of`: its schedule, and who played the season before.
+
+    Each side sends out the line-up and the pitchers of one of its team's games of that season, drawn at random; players
+    are as good as they are on `as_of`. Games of teams without such games are left out.
+
+    Raises:
+        FullcountError: no game is left.
+    """
+    season = target_season(as_of)
+    lineups, staffs = _as_played(store, season - 1)
+    teams: dict[str, list[tuple[Lineup, Staff]]] = {}
+    wanted = _of_season(store, season - 1) & (pl.col("date") < as_of)
+    for row in store.games.filter(wanted).sort("date", "game_id").iter_rows(named=True):
+        visitors, home = (row["game_id"], True), (row["game_id"], False)
+        if visitors in lineups and home in lineups:
+            teams.setdefault(row["away_team"], []).append((lineups[visitors], staffs[home]))
+            teams.setdefault(row["home_team"], []).append((lineups[home], staffs[visitors]))
+    rng = np.random.default_rng([seed, season])
+    plans = []
+    for row in store.games.filter(_of_season(store, season)).sort("date", "game_id").iter_rows(named=True):
+        sides = [teams.get(row[c], []) for c in ("away_team", "home_team")]
+        if all(sides):
+            away, host = (side[rng.integers(len(side))] for side in sides)
+            plans.append(
+                GamePlan(
+                    (away[0], host[0]),
+                    (away[1], host[1]),
+                    day=as_of,
+                    park=row["park"] or "",
+                    league=row["league"],
+                    runner=season > 2020,
+                )
+            )
+    if not plans:
+        raise FullcountError(f"simulation of {season}: the store has no schedule of it, or no line-ups of {season - 1}")
+    return plans
+
+
+def _as_played(store: Store, season: int) -> tuple[dict[tuple[str, bool], Lineup], dict[tuple[str, bool], Staff]]:
+    """By game and whether it is the top of innings: who batted, where all nine are known, and who pitched to them."""
+    wanted = _of_season(store, season)
+    turns = store.table("plate_appearances").filter(wanted & (pl.col("event") != "truncated_pa"))
+    by = ["game_id", "top"]
+    sides: dict[tuple[str, bool], list[tuple[int, ...]]] = {}
+    places = turns.drop_nulls("lineup_slot").group_by(*by, "lineup_slot").agg(pl.col("batter").sort_by("pa_number"))
+    for game, top, _, batters in places.sort(*by, "lineup_slot").iter_rows():
+        sides.setdefault((game, top), []).append(tuple(batters))
+    staffs: dict[tuple[str, bool], list[tuple[int, int]]] = {}
+    faced = turns.group_by(*by, "pitcher").agg(pl.len(), pl.col("pa_number").min()).sort(*by, "pa_number")
+    for game, top, pitcher, batters, _ in faced.iter_rows():
+        staffs.setdefault((game, top), []).append((pitcher, batters))
+    whole = {key: tuple(side) for key, side in sides.items() if len(side) == 9}
+    return whole, {key: tuple(staff) for key, staff in staffs.items()}
 
 
 def _of_season(store: Store, season: int) -> pl.Expr:
