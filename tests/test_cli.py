@@ -33,6 +33,8 @@ HELP = {
     ("finetune",): "Fit a head on a pre-trained encoder",
     ("embed",): "Write one embedding a player and game",
     ("project",): "Project a season",
+    ("games",): "Lines of every probable starter",
+    ("similar",): "Comparables: the seasons most like one of a player's",
     ("backtest",): "Judge systems on seasons that have been played",
     ("simulate",): "Simulate games pitch by pitch",
     ("study",): "Compare configurations over seeds at an equal budget",

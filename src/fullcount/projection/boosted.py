@@ -86,15 +86,17 @@ class BoostedMarcel:
 
 
 def _boosted(league: League, system: BoostedMarcel, role: Role, season: int) -> pl.DataFrame:
-    past, now = examples(league, role, system.first, season), facts(league, role, season)
-    past = pl.concat(_as_read(p, league, system, role, p["season"][0]) for p in past.partition_by("season"))
-    now = _as_read(now, league, system, role, season)
+    lines, line = examples(league, role, system.first, season), facts(league, role, season)
+    past = pl.concat(_as_read(p, league, system, role, p["season"][0]) for p in lines.partition_by("season"))
+    now = _as_read(line, league, system, role, season)
     n, least = EXPOSURE[role], system.least_pa if role == "hitters" else system.least_ip
     said = {}
     for c, (by, weight) in differences(past, now, role, least).items():
-        rows = weight > 0
-        label, weights = pl.Series(by[rows]), None if c == n else pl.Series(weight[rows])
-        said[c] = boost(past.filter(rows), now, label, weights)
+        rows, label = weight > 0, pl.Series(by[weight > 0])
+        if c == n:  # pitches and fitted rates say nothing of playing time that lines do not
+            said[c] = boost(lines.filter(rows), line, label)
+        else:
+            said[c] = boost(past.filter(rows), now, label, pl.Series(weight[rows]))
     return moved(_started(league, system, season).role(role), now, role, said)
 
 
