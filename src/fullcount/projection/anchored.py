@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fullcount.errors import FullcountError
 from fullcount.projection import last_layer
-from fullcount.projection.aggregates import recent
+from fullcount.projection.aggregates import GROUPS, recent
 from fullcount.projection.boosted import composed, kept, own_lines
 from fullcount.projection.system import COUNTS, EXPOSURE, ROLES, League, Projection, Role, System, target_season
 from fullcount.store import Store
@@ -53,14 +53,15 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PitchAggregates:
-    """Ratios of pitches and plate appearances (see `aggregates`) as inputs."""
+    """Ratios of pitches and plate appearances (see `aggregates`), those of `groups`, as inputs."""
 
     store: Store
+    groups: Sequence[str] = GROUPS
     cutoff: date = date.min  # nothing in them is learned
 
     def of(self, role: Role, as_of: date) -> tuple[NDArray[np.int64], Floats]:
         """Of everybody with a plate appearance in three seasons; 0, everybody's mean, where a measure is unknown."""
-        table = recent(self.store, role, target_season(as_of))
+        table = recent(self.store, role, target_season(as_of), self.groups)
         return table["player"].to_numpy().astype(np.int64), table.drop("player").fill_null(0.0).to_numpy()
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fullcount.errors import FullcountError
+from fullcount.projection.aggregates import GROUPS
 from fullcount.projection.anchored import Anchored, PitchAggregates
 from fullcount.projection.blend import Blend
 from fullcount.projection.boosted import BoostedMarcel
@@ -46,7 +47,8 @@ def make_system(spec: str, store: Store) -> System:
     `blend:SPEC@SPEC` blends any of them. Behind any, `+pt` takes the playing time from `playing_time`, `+lasting` that
     of who lasts (200 PA, 50 IP), and `+pt:FILE` some of it from a CSV of overrides; `+bands` adds percentiles;
     `+reads:SOURCES` moves its rates by what is read in a player's play: `pitches` (ratios of pitches and plate
-    appearances), the folder of a pre-training run (its encoder's embeddings), or several with commas.
+    appearances, or by the names of some groups of them: discipline, contact, ...), the folder of a pre-training run
+    (its encoder's embeddings), or several with commas.
     """
     if spec.endswith("+bands"):
         return Bands(make_system(spec.removesuffix("+bands"), store))
@@ -56,9 +58,11 @@ def make_system(spec: str, store: Store) -> System:
         time = PlayingTime("lasting" if timed[2] == "lasting" else "playing", overrides, games)
         return InPlayingTime(make_system(timed[1], store), time)
     if read := re.fullmatch(r"(.+)\+reads:(.+)", spec):
-        inner, sources = make_system(read[1], store), [Path(s) for s in read[2].split(",")]
-        inputs = [PitchAggregates(store) if s == Path("pitches") else Representations(store, s) for s in sources]
-        return Anchored(inner, inputs, name=f"{inner.name}+reads:{','.join(s.name for s in sources)}")
+        inner, sources = make_system(read[1], store), read[2].split(",")
+        ratios = GROUPS if "pitches" in sources else [s for s in sources if s in GROUPS]
+        runs = [Path(s) for s in sources if s != "pitches" and s not in GROUPS]
+        inputs = [*([PitchAggregates(store, ratios)] if ratios else []), *(Representations(store, r) for r in runs)]
+        return Anchored(inner, inputs, name=f"{inner.name}+reads:{','.join(Path(s).name for s in sources)}")
     if spec.startswith("blend:"):
         return Blend([make_system(s, store) for s in spec.removeprefix("blend:").split("@")])
     if spec.endswith("+pitches"):
