@@ -11,7 +11,11 @@ import polars as pl
 import pytest
 
 from fullcount.config import PretrainConfig
+from fullcount.errors import FullcountError
 from fullcount.model.transformer import EncoderConfig
+from fullcount.projection.anchored import Anchored, PitchAggregates
+from fullcount.projection.blend import Blend
+from fullcount.projection.registry import make_system
 from fullcount.projection.representations import Representations, stretches
 from fullcount.simulated.league import SimulatedLeague
 from fullcount.store import ROLES, Store, day_number
@@ -62,6 +66,23 @@ def test_representations_are_relative_and_kept(sim_store: Store, run: Path) -> N
         again = Representations(sim_store, run).of(role, day)
         np.testing.assert_array_equal(again[1], x)
     assert read.cutoff == date(2003, 3, 1)
+
+
+def test_spelling(sim_store: Store, run: Path) -> None:
+    several = make_system(f"marcel+reads:discipline,{run}", sim_store)
+    assert isinstance(several, Anchored)
+    assert several.name == "marcel+reads:discipline,encoder"
+    ratios, read = several.inputs
+    few, all_of = (one.of("hitters", date(2003, 3, 1))[1] for one in (ratios, PitchAggregates(sim_store)))
+    assert 0 < few.shape[1] < all_of.shape[1]
+    assert isinstance(read, Representations)
+    assert read.run == run
+    blend = make_system(f"blend:marcel+reads:pitches,{run}@marcel_plus", sim_store)
+    assert isinstance(blend, Blend)
+    assert [s.name for s in blend.systems] == ["marcel+reads:pitches,encoder", "marcel_plus"]
+    assert make_system("blend:marcel@marcel_plus+reads:pitches", sim_store).name == "blend+reads:pitches"
+    with pytest.raises(FullcountError):
+        make_system("marcel+reads:nosuch", sim_store)
 
 
 def test_nothing_of_the_day_or_later_is_read(

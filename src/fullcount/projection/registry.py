@@ -57,7 +57,7 @@ def make_system(spec: str, store: Store) -> System:
         games = store.table("batting_games"), store.table("pitching_games")
         time = PlayingTime("lasting" if timed[2] == "lasting" else "playing", overrides, games)
         return InPlayingTime(make_system(timed[1], store), time)
-    if read := re.fullmatch(r"(.+)\+reads:(.+)", spec):
+    if read := re.fullmatch(r"(.+)\+reads:([^@]+)", spec):
         inner, sources = make_system(read[1], store), read[2].split(",")
         ratios = GROUPS if "pitches" in sources else [s for s in sources if s in GROUPS]
         runs = [Path(s) for s in sources if s != "pitches" and s not in GROUPS]
