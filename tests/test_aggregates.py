@@ -170,8 +170,13 @@ def test_the_future_changes_nothing(sim_store: Store, sim_league: SimulatedLeagu
 
 def test_a_store_without_plate_appearances_says_so(tmp_path: Path) -> None:
     store = made(tmp_path / "store", [{"event": "truncated_pa"}])
-    with pytest.raises(FullcountError, match="no plate appearances to aggregate"):
+    with pytest.raises(FullcountError, match="no plate appearances of the main league's games to aggregate"):
         recent(store, "hitters", 2011)
+
+
+def test_an_unknown_group_is_refused(sim_store: Store) -> None:
+    with pytest.raises(FullcountError, match="no group of measures speeds; there are discipline, contact, hands"):
+        recent(sim_store, "hitters", 2003, ("contact", "speeds"))
 
 
 def test_boosted_marcel_reads_what_lines_hide(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, timedelta
@@ -13,6 +14,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from fullcount.adaptation.heads import CountHead
 from fullcount.adaptation.samples import known
@@ -237,6 +240,15 @@ def test_simulated_rates_are_kept(
     monkeypatch.setattr(Simulator, "games", lambda *_: pytest.fail("played again"))
     again = Simulated(sim_store, runs / "next", tmp_path, replays=1, least=20)
     np.testing.assert_array_equal(again("pitcher", players, CUTOFF), found)
+    # Another model, and other games in lockstep, are another season, whatever the folder is called.
+    with pytest.raises(pytest.fail.Exception, match="played again"):
+        Simulated(sim_store, runs / "next", tmp_path, replays=1, least=20, rows=512)("pitcher", players, CUTOFF)
+    retrained = shutil.copytree(runs / "next", tmp_path / "next")
+    weights = retrained / "weights.safetensors"
+    with safe_open(weights, framework="pt") as file:
+        save_file({n: -file.get_tensor(n) for n in file.keys()}, weights, file.metadata())  # noqa: SIM118
+    with pytest.raises(pytest.fail.Exception, match="played again"):
+        Simulated(sim_store, retrained, tmp_path, replays=1, least=20)("pitcher", players, CUTOFF)
 
 
 # ---------------------------------------------------------------------------------------------------------- as systems

@@ -144,7 +144,7 @@ def all_figures() -> dict[str, Figure]:
     return {
         "accuracy": figures.accuracy(made_up()),
         "scatter": figures.projected_vs_actual(predicted, y, [f"$P_{i}" for i in range(40)], "HR"),
-        "calibration": figures.calibration({"new": {10: 0.12, 50: 0.49, 90: 0.91}}, 200, "wOBA"),
+        "calibrations": figures.calibrations({s: {"new": {10: 0.12, 50: 0.49, 90: 0.91}} for s in ("HR", "SB")}),
         "training": figures.training(records),
         "curriculum": figures.curriculum(
             pl.DataFrame(
@@ -179,7 +179,8 @@ def test_no_figure_of_nothing() -> None:
     for draw in (
         lambda: figures.accuracy(EMPTY),
         lambda: figures.projected_vs_actual({"marcel": one}, one, ["a"], "HR"),
-        lambda: figures.calibration({"marcel": {}}),
+        lambda: figures.calibrations({}),
+        lambda: figures.over_days(pl.DataFrame({"day": ["all"], "role": "hitters", "stat": "HR"}), "hitters"),
         lambda: figures.training([{"step": 1, "lr": 0.1}]),
     ):
         with pytest.raises(FullcountError):

@@ -133,8 +133,10 @@ def recent(store: Store, role: Role, season: int, groups: Collection[str] = GROU
     strength, so that who has played little is near 0. Null: nothing below the line in three seasons.
 
     Raises:
-        FullcountError: the store has no plate appearances.
+        FullcountError: the store has no plate appearances, or there is no such group.
     """
+    if unknown := set(groups) - set(GROUPS):
+        raise FullcountError(f"no group of measures {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     names = [m for m, of in MEASURES.items() if of.group in groups]
     lag = season - pl.col("season")
     weight = lag.replace_strict(dict(enumerate(WEIGHTS, start=1)))
@@ -157,7 +159,7 @@ _KEPT: WeakKeyDictionary[Store, dict[Role, pl.DataFrame]] = WeakKeyDictionary()
 def _measures(store: Store) -> dict[Role, pl.DataFrame]:
     """season, player; of each measure `x:`, over less the league's ratio times under, and `n:`, under.
 
-    Worked out at the first question and remembered as long as the store is open: all seasons, a minute for 37.
+    Worked out at the first question, for all seasons, and remembered as long as the store is open.
     """
     if store not in _KEPT:
         answer: dict[Role, pl.DataFrame] = {}
@@ -169,7 +171,8 @@ def _measures(store: Store) -> dict[Role, pl.DataFrame]:
 
 
 def _against_league(name: str) -> tuple[pl.Expr, pl.Expr]:
-    over, under = (pl.sum_horizontal(pl.col(c).fill_null(0.0) for c in side) for side in MEASURES[name][1:3])
+    of = MEASURES[name]
+    over, under = (pl.sum_horizontal(pl.col(c).fill_null(0.0) for c in side) for side in (of.over, of.under))
     league = over.sum().over("season") / under.sum().over("season")
     return (
         pl.when(under > 0).then(over - under * league).otherwise(0.0).alias(f"x:{name}"),
@@ -240,7 +243,9 @@ def _sums(store: Store) -> dict[Role, pl.DataFrame]:
     own = (pl.col("game_type") == "R") & (pl.col("league") == main_league(store.games["league"]))
     table = store.table("plate_appearances").filter(own, pl.col("event") != "truncated_pa")
     if table.is_empty():
-        raise FullcountError(f"{store.root}: no plate appearances to aggregate; ingest retrosheet or statcast first")
+        raise FullcountError(
+            f"{store.root}: no plate appearances of the main league's games to aggregate; ingest retrosheet or statcast"
+        )
     seasons = [_turns(part) for part in table.partition_by("season")]
     of_games = [turns.group_by("game_id").agg(pl.len().alias("PA"), pl.col(_RATED).sum()) for turns in seasons]
     parks = _park_factors(store.games.join(pl.concat(of_games), on="game_id"))

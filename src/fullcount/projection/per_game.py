@@ -30,6 +30,7 @@ from fullcount.projection.simulation import Simulator, plans_ahead
 from fullcount.projection.system import target_season
 from fullcount.store import ROLES, PlayerRole, Store, day_number
 from fullcount.training.jobs import load_objective, load_task
+from fullcount.training.run import fingerprint
 from fullcount.windows import History, Int
 
 Floats = NDArray[np.float64]
@@ -175,7 +176,7 @@ class Simulated:
     Args:
         run: a next-event run.
         kept: folder where simulated seasons are kept.
-        replays: how often the season is played.
+        replays: how often the season is played; rows: games in lockstep (see `Simulator`).
         least: plate appearances (batters faced), over all replays, with which a player is spoken for.
 
     Raises:
@@ -189,6 +190,7 @@ class Simulated:
         if not isinstance(model, NextEvent):
             raise FullcountError(f"{run}: simulation needs a run with the one objective next_event")
         self._simulator = Simulator(model, store, rows=rows)
+        self._key = f"{fingerprint(model.state_dict())}-{store.fingerprint()}-{rows}"
         self.store, self.run, self.kept, self.replays, self.least = store, run, kept, replays, least
 
     def __call__(self, role: PlayerRole, players: Int, as_of: date) -> Floats:
@@ -214,7 +216,7 @@ class Simulated:
 
     def _replay(self, role: PlayerRole, as_of: date, seed: int) -> pl.DataFrame:
         """Lines of one replay, from the folder or played now."""
-        paths = {r: self.kept / f"{self.run.name}-{self.store.fingerprint()}-{as_of}-{seed}-{r}.parquet" for r in ROLES}
+        paths = {r: self.kept / f"{self._key}-{as_of}-{seed}-{r}.parquet" for r in ROLES}
         if not all(p.exists() for p in paths.values()):
             began = time.perf_counter()
             played = self._simulator.games(plans_ahead(self.store, as_of, seed), seed)
@@ -224,6 +226,8 @@ class Simulated:
             self.kept.mkdir(parents=True, exist_ok=True)
             batting = played.batting().select("player", *shared, "1B", "RBI", "pitches", n="PA")
             pitching = played.pitching().select("player", *shared, "outs", "pitches", n="BF", **{"1B": hits})
-            batting.write_parquet(paths["batter"])
-            pitching.write_parquet(paths["pitcher"])
+            for path, lines in zip(paths.values(), (batting, pitching), strict=True):
+                part = path.with_suffix(".part")
+                lines.write_parquet(part)
+                part.replace(path)
         return pl.read_parquet(paths[role])

@@ -111,32 +111,6 @@ def projected_vs_actual(predicted: Mapping[str, Array], actual: Array, names: Se
     return figure
 
 
-def calibration(shares: Mapping[str, Mapping[int, float]], n: int | None = None, stat: str = "") -> Figure:
-    """Share of outcomes below each projected percentile, by system: `metrics.calibration` of each.
-
-    With `n` players the grey band is where 95 % of the shares of an exact projection fall.
-    """
-    if not any(shares.values()):
-        raise FullcountError("calibration: no system gives percentiles")
-    figure = _figure(5.4, 5)
-    axes = figure.subplots()
-    axes.plot([0, 100], [0, 100], color="#999999", lw=1, label="exact")
-    if n:
-        p = np.linspace(0, 1, 101)
-        half = 1.96 * np.sqrt(p * (1 - p) / n)
-        low, high = np.clip(p - half, 0, 1), np.clip(p + half, 0, 1)
-        axes.fill_between(100 * p, 100 * low, 100 * high, color="#e5e5e5", label="95 % by chance")
-    for system, colour, marker in _styles(list(shares)):
-        levels = sorted(shares[system])
-        axes.plot(levels, [100 * shares[system][q] for q in levels], marker + "-", color=colour, ms=6, label=system)
-    axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
-    title = f"calibration{f' of {stat}' if stat else ''}{f', n = {n}' if n else ''}"
-    _label(axes, title, "projected percentile", "outcomes below it (%)")
-    axes.grid(color="#eeeeee", lw=0.8)
-    axes.legend(frameon=False, loc="upper left", fontsize=10)
-    return figure
-
-
 def calibrations(shares: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Figure:
     """A panel a statistic: statistic -> system -> projected percentile -> share of outcomes below it."""
     if not shares:
@@ -166,19 +140,14 @@ def reliability(
     shown = [c for c in range(len(names)) if often[c] >= share]
     if not forecasts or not len(outcome):
         raise FullcountError("reliability: no forecasts to draw")
-    across = min(4, len(shown))
-    down = -(-len(shown) // across)
-    figure = _figure(3.2 * across, 3.3 * down)
-    panels = figure.subplots(down, across, squeeze=False).ravel()
-    for axes, c in zip(panels, shown, strict=False):
+    figure, panels = _panels(len(shown), 3.2, 3.3, across=4)
+    for axes, c in zip(panels, shown, strict=True):
         axes.axline((0, 0), slope=1, color="#999999", lw=1)
         for system, colour, marker in _styles(list(forecasts)):
             mean, frequency, _ = pitch_grain.reliability(forecasts[system][:, c], (outcome == c).astype(float)).T
             axes.plot(mean, frequency, marker + "-", color=colour, ms=4, lw=1, label=system)
         _label(axes, f"{names[c]} ({100 * often[c]:.1f} %)", "forecast", "frequency")
         axes.grid(color="#eeeeee", lw=0.8)
-    for axes in panels[len(shown) :]:
-        axes.remove()
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=10)
     return figure
@@ -321,9 +290,11 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _panels(n: int, width: float = 4.2, height: float = 3.4) -> tuple[Figure, list[Axes]]:
-    """A figure of `n` panels, up to three abreast, each of this size in inches."""
-    across = min(3, n)
+def _panels(n: int, width: float = 4.2, height: float = 3.4, across: int = 3) -> tuple[Figure, list[Axes]]:
+    """A figure of `n` panels, up to `across` abreast, each of this size in inches. FullcountError for none."""
+    if not n:
+        raise FullcountError("figure: there is nothing to draw")
+    across = min(across, n)
     down = -(-n // across)
     figure = _figure(width * across, height * down)
     panels = list(figure.subplots(down, across, squeeze=False).ravel())
