@@ -18,12 +18,12 @@ from fullcount.sources.tables import SCHEMAS, Tables, conform
 
 VISITORS = [f"visx{i}001" for i in range(1, 10)]
 HOME = [f"homx{i}001" for i in range(1, 10)]
-PITCHERS = ["visp0001", "homp0001", "homp0002"]
-REGISTER = conform(pl.DataFrame({"key_retro": VISITORS + HOME + PITCHERS, "player": list(range(101, 122))}), "players")
+PITCHERS = ["visp0001", "homp0001", "homp0002", "homp0003"]
+REGISTER = conform(pl.DataFrame({"key_retro": VISITORS + HOME + PITCHERS, "player": list(range(101, 123))}), "players")
 ID = dict(REGISTER.select("key_retro", "player").iter_rows())
 V = [ID[v] for v in VISITORS]
 H = [ID[h] for h in HOME]
-VP, HP1, HP2 = (ID[p] for p in PITCHERS)
+VP, HP1, HP2, HP3 = (ID[p] for p in PITCHERS)
 
 PLAYS = f"""\
 play,1,0,{VISITORS[0]},32,BBCFF.B*B,W

@@ -74,7 +74,7 @@ class Marcel:
         ).sort("player")  # fmt: skip
 
     def _pitchers(self, pitching: pl.DataFrame, who: pl.DataFrame, season: int) -> pl.DataFrame:
-        # what a source does not know (holds, say) is null in every row and stays null
+        # what is not known of all three seasons (holds, where there are no games) stays null
         regressed = _regress(pitching, pitching, season, "outs", PITCHER_WEIGHTS, PITCHER_PRIOR, list(PITCHER_AGEING))
         table = aged(regressed.join(who, on="player", how="left"), PITCHER_AGEING).with_columns(
             outs=0.5 * pl.col("n1") + 0.1 * pl.col("n2") + 75 + 105 * pl.col("starts") / pl.col("games")
@@ -116,16 +116,17 @@ def _regress(
     recent = pl.col("season").is_between(season - len(weights), season - 1)
     history, pool = (f.filter(recent).with_columns(w=weight) for f in (history, pool))
     n = pl.col(exposure).cast(pl.Float64)
+    told = pool.group_by("season").agg(pl.col(components).is_not_null().any())
+    components = [c for c in components if told[c].all()]
     # rows in order, so that sums come out the same to the last bit
     seasons = (
         pool.sort("season", "player")
         .group_by("season", maintain_order=True)
         .agg(
             n.sum().alias("lg_n"),
-            *((pl.col(c).cast(pl.Float64).sum() / n.sum()).alias(f"lg_{c}") for c in components if _known(pool, c)),
+            *((pl.col(c).cast(pl.Float64).sum() / n.sum()).alias(f"lg_{c}") for c in components),
         )
     )
-    components = [c for c in components if f"lg_{c}" in seasons.columns]
     lg = seasons.with_columns(w=weight * pl.col("lg_n")).select(
         *((pl.col(f"lg_{c}") * pl.col("w")).sum().truediv(pl.col("w").sum()).alias(f"mean:{c}") for c in components),
         *(pl.col(f"lg_{c}").sort_by("season").last().alias(f"latest:{c}") for c in components),
@@ -156,10 +157,6 @@ def _regress(
         *(((pl.col(c) + prior * pl.col(f"lg_{c}")) / (pl.col("wn") + prior)).alias(c) for c in components),
         (pl.col("wn") / (pl.col("wn") + prior)).alias("reliability"),
     ).join(lg, how="cross")  # fmt: skip
-
-
-def _known(frame: pl.DataFrame, column: str) -> bool:
-    return frame[column].null_count() < frame.height or frame.is_empty()
 
 
 def aged(table: pl.DataFrame, ageing: dict[str, int]) -> pl.DataFrame:

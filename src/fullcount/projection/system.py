@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import polars as pl
 
 from fullcount.errors import FullcountError
-from fullcount.sources.seasons import main_league, season_lines
+from fullcount.sources.seasons import main_league, season_lines, with_holds
 from fullcount.store import Store
 
 Role = Literal["hitters", "pitchers"]
@@ -64,13 +64,13 @@ class League:
     def of(cls, store: Store) -> League:
         """The league of a store: its season lines, and the sums of its game lines for seasons without any.
 
-        Its name is that of `main_league`.
+        Holds are those of the game lines in any season. Its name is that of `main_league`.
         """
         batting, pitching = store.table("batting_seasons"), store.table("pitching_seasons")
         have = pl.concat([batting.select("league", "season"), pitching.select("league", "season")]).unique()
-        lines = [
-            store.table(t).join(have, on=["league", "season"], how="anti") for t in ("batting_games", "pitching_games")
-        ]
+        games = [store.table(t) for t in ("batting_games", "pitching_games")]
+        pitching = with_holds(pitching, games[1])
+        lines = [g.join(have, on=["league", "season"], how="anti") for g in games]
         for name in lines[1]["league"].unique().sort().to_list():
             sums = season_lines(lines[0], lines[1], name)
             batting, pitching = pl.concat([batting, sums[0]]), pl.concat([pitching, sums[1]])

@@ -30,6 +30,7 @@ from fullcount.simulated.talent import (
     value,
 )
 from fullcount.simulated.truth import OUTCOMES, matchup, same_hand, systematic
+from fullcount.sources.holds import kept_lead
 from fullcount.sources.seasons import season_lines
 from fullcount.sources.tables import Tables
 
@@ -483,7 +484,7 @@ def _pitching(appearances: pl.DataFrame, outcome: pl.DataFrame, s: Schedule, log
         *_SHARED,
         pl.col("pitches").sum(),
         margin.first().alias("entry"),
-        (margin - pl.col("all_runs")).last().alias("exit"),
+        kept_lead("all_outs", "all_runs").alias("kept"),
     )
     charged = log.scored[:, [0, 3]]
     for part in (
@@ -518,7 +519,7 @@ def _pitching(appearances: pl.DataFrame, outcome: pl.DataFrame, s: Schedule, log
         win.cast(pl.Int64).alias("W"),
         (~pl.col("won") & (pl.col("player") == pl.col("loser"))).cast(pl.Int64).alias("L"),
         (held & pl.col("last") & ~win & (pl.col("outs") >= 3)).cast(pl.Int64).alias("SV"),
-        (held & ~pl.col("last") & ~win & (pl.col("exit") > 0)).cast(pl.Int64).alias("HLD"),
+        (pl.col("kept") & (pl.col("GS") == 0) & ~pl.col("last") & ~win).cast(pl.Int64).alias("HLD"),
         relieved.cast(pl.Int64).alias("GF"),
         zero.alias("IBB"),
         zero.alias("BK"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from fullcount.sources.holds import kept_lead
+
 # ----------------------------------------------------------------------------------------------------- pitch codes
 
 #: Pitch codes of the play records. "b" is written here for a ball blocked by the catcher ("*B").
@@ -410,8 +412,8 @@ def pitching_games(
 ) -> pl.DataFrame:
     """Canonical pitching lines. Batters and runs go to the pitcher charged with them, pitches to who threw them.
 
-    `pitches` is null when a plate appearance charged to him has no sequence; ER when the game's file has none; holds
-    are not in the files: null.
+    `pitches` is null when a plate appearance charged to him has no sequence; ER when the game's file has none. Holds
+    are not in the files: see `holds`.
     """
     done = pl.col("BAT_EVENT_FL")
     codes = {n: done & pl.col("EVENT_CD").is_in(c) for n, c in CODES.items()}
@@ -421,6 +423,9 @@ def pitching_games(
         _tally(plays, "RESP_PIT_ID", BF=done, **codes, R=pl.col("BAT_DEST_ID") >= 4, unknown=unknown),
         _tally(plays, "pitcher", outs=pl.col("EVENT_OUTS_CT"), WP=pl.col("WP_FL"), BK=pl.col("EVENT_CD") == 11),
         _tally(pitches, "pitcher", pitches=pl.col("letter").str.contains(THROWN)),
+        plays.group_by("game_id", pl.col("pitcher").alias("retro")).agg(
+            kept_lead("EVENT_OUTS_CT", "EVENT_RUNS_CT").cast(pl.Int32).alias("HLD")
+        ),
     ]
     for b in (1, 2, 3):
         runner = plays.filter(pl.col(f"BASE{b}_RUN_ID") != "")
@@ -435,4 +440,5 @@ def pitching_games(
     return rows.with_columns(
         pl.when(told).then("ER").alias("ER"),
         pl.when(pl.col("unknown") == 0).then("pitches").alias("pitches"),
+        pl.when(pl.col("GS") | pl.col("GF") | pl.col("W")).then(0).otherwise("HLD").alias("HLD"),
     )

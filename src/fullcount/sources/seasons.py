@@ -67,3 +67,15 @@ def season_lines(
         conform(batting_seasons.with_columns(code).sort("season", "player"), "batting_seasons"),
         conform(pitching_seasons.with_columns(code).sort("season", "player"), "pitching_seasons"),
     )
+
+
+def with_holds(lines: pl.DataFrame, pitching_games: pl.DataFrame) -> pl.DataFrame:
+    """Canonical `pitching_seasons` with the holds of game lines where the source of `lines` has none, as Lahman has.
+
+    0 for whoever is in no game of a season whose games tell; null where none tells.
+    """
+    key = [*_KEY, "league"]
+    told = pitching_games.filter(pl.col("game_type") == "R").group_by(key).agg(*_sums(("HLD",)))
+    lines = lines.join(told, on=key, how="left", maintain_order="left", suffix=":games")
+    none = pl.when(pl.col("HLD:games").is_not_null().any().over("season", "league")).then(0)
+    return conform(lines.with_columns(pl.coalesce("HLD", "HLD:games", none).alias("HLD")), "pitching_seasons")
