@@ -80,7 +80,7 @@ def test_spelling(sim_store: Store, run: Path) -> None:
     blend = make_system(f"blend:marcel+reads:pitches,{run}@marcel_plus", sim_store)
     assert isinstance(blend, Blend)
     assert [s.name for s in blend.systems] == ["marcel+reads:pitches,encoder", "marcel_plus"]
-    assert make_system("blend:marcel@marcel_plus+reads:pitches", sim_store).name == "blend+reads:pitches"
+    assert make_system("mine=blend:marcel@marcel_plus+reads:pitches", sim_store).name == "mine+reads:pitches"
     with pytest.raises(FullcountError):
         make_system("marcel+reads:nosuch", sim_store)
 

@@ -214,8 +214,9 @@ SystemOption = Annotated[
     list[str],
     typer.Option(
         "--system",
-        help="marcel, marcel_plus, marcel_gb, mle; contextual=BATTER_RUN,PITCHER_RUN; NAME=FOLDER of projection CSVs "
-        "(NAME_2024_hitters.csv ...); blend:A@B; behind any, +pt or +lasting: playing time of its own. "
+        help="marcel, marcel_plus, marcel_gb, plus_gb, multitask, mle; NAME=BATTER_RUN,PITCHER_RUN of fitted runs; "
+        "NAME=FOLDER of projection CSVs (NAME_2024_hitters.csv ...); blend:A@B. Behind any: +pt or +lasting, playing "
+        "time of its own; +reads:pitches,RUN, rates moved by pitches and an encoder; +bands, percentiles. "
         "Repeat for several; the first is the reference.",
     ),
 ]
@@ -231,6 +232,9 @@ def project(
         str | None,
         typer.Option(help="YYYY-MM-DD, default 1 March; within the season: folders rest_of_season and updated."),
     ] = None,
+    team_games: Annotated[
+        int | None, typer.Option(help="With --as-of: games of a team in a season of unusual length (2020: 60).", min=1)
+    ] = None,
 ) -> None:
     """Project a season: one CSV for hitters and one for pitchers, in the FanGraphs layout."""
     from fullcount.projection.export import export
@@ -242,11 +246,15 @@ def project(
     opened = Store.open(store)
     league, chosen = League.of(opened), make_system(system, opened)
     if as_of is None:
+        if team_games is not None:
+            raise FullcountError("--team-games is for what is left of a season: give --as-of too")
         written = {out: chosen.project(date(_year(season), 3, 1), league)}
     else:
         if target_season(_date(as_of)) != season:
             raise FullcountError(f"--as-of {as_of} is not in the season {season} (November 1 to October 31)")
-        seen = InSeason.of(opened, chosen).on(_date(as_of), league)
+        seen = InSeason.of(opened, chosen, team_games).on(_date(as_of), league)
+        if not seen.share:
+            _say(f"the store has no game of {season} before {as_of}: what follows is the preseason projection")
         written = {out / "rest_of_season": seen.rest, out / "updated": seen.whole}
     for folder, projection in written.items():
         if not projection.hitters.height + projection.pitchers.height:
@@ -266,7 +274,9 @@ def similar(
     n: Annotated[int, typer.Option(help="How many.", min=1)] = 10,
     before: Annotated[int | None, typer.Option(help="Only seasons before this one.")] = None,
     age_within: Annotated[int | None, typer.Option(help="At most so many years older or younger.", min=0)] = None,
-    figure: Annotated[Path | None, typer.Option(help="A map of all seasons and his path, as PNG.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="A map of all seasons and his path, as PNG.", dir_okay=False)
+    ] = None,
 ) -> None:
     """Comparables: the seasons most like one of a player's, and what came after them."""
     from fullcount.projection.comparables import find_player, player_seasons
@@ -284,6 +294,7 @@ def similar(
     own = own.with_columns(distance=pl.lit(0.0)).select(found.columns)
     show(pl.concat([own, found]).drop("player"), console)
     if figure is not None:
+        figure.parent.mkdir(parents=True, exist_ok=True)
         career_map(points, player).savefig(figure)
         _say(f"wrote {figure}")
     _notice(opened)
@@ -301,7 +312,7 @@ def games(
     ] = None,
     two_starts: Annotated[bool, typer.Option("--two-starts", help="Also who starts twice: two_starts.csv.")] = False,
 ) -> None:
-    """Lines of every probable starter, with P(SO > x.5), and of every hitter, best points first."""
+    """Lines of every probable starter, with P(SO > x.5), and of every hitter who plays of late, best points first."""
     from fullcount.projection.game_lines import game_lines, read_schedule, store_schedule
     from fullcount.report.tables import show
     from fullcount.store import Store
@@ -316,9 +327,12 @@ def games(
     for name, table in tables.items():
         table.write_csv(out / f"{name}.csv", float_precision=4)
         _say(f"wrote {out / name}.csv ({table.height:,})")
-    best = tables["two_starts"] if two_starts else lines.pitchers
-    shown = ("date", "Name", "team", "opponent", "games", "IP", "SO", "BB", "H", "ER", "P(SO>5.5)", "points")
-    show(best.select(c for c in shown if c in best.columns).head(20), console, f"Starters from {first} on")
+    shown = ("date", "Name", "team", "opponent", "opponents", "games", "against")
+    numbers = {"hitters": ("starts", "PA", "H", "HR", "R", "RBI", "SB", "points")}
+    for name in ("two_starts" if two_starts else "pitchers", "hitters"):
+        columns = (*shown, *numbers.get(name, ("IP", "SO", "BB", "H", "ER", "P(SO>5.5)", "points")))
+        best = tables[name].select(c for c in columns if c in tables[name].columns).head(20)
+        show(best, console, f"{name.replace('_', ' ')} from {first} on") if best.height else _say(f"{name}: nobody")
     _notice(opened)
 
 

@@ -44,11 +44,11 @@ def make_system(spec: str, store: Store) -> System:
     of fitted runs (either may be empty) is the contextual model; `NAME=FOLDER` with a folder of projection CSVs is an
     external system.
 
-    `blend:SPEC@SPEC` blends any of them. Behind any, `+pt` takes the playing time from `playing_time`, `+lasting` that
-    of who lasts (200 PA, 50 IP), and `+pt:FILE` some of it from a CSV of overrides; `+bands` adds percentiles;
-    `+reads:SOURCES` moves its rates by what is read in a player's play: `pitches` (ratios of pitches and plate
-    appearances, or by the names of some groups of them: discipline, contact, ...), the folder of a pre-training run
-    (its encoder's embeddings), or several with commas.
+    `blend:SPEC@SPEC` blends any of them, `NAME=blend:SPEC@SPEC` under a name of its own. Behind any, `+pt` takes the
+    playing time from `playing_time`, `+lasting` that of who lasts (200 PA, 50 IP), and `+pt:FILE` some of it from a CSV
+    of overrides; `+bands` adds percentiles; `+reads:SOURCES` moves its rates by what is read in a player's play:
+    `pitches` (ratios of pitches and plate appearances, or by the names of some groups of them: discipline, contact,
+    ...), the folder of a pre-training run (its encoder's embeddings), or several with commas.
     """
     if spec.endswith("+bands"):
         return Bands(make_system(spec.removesuffix("+bands"), store))
@@ -63,8 +63,8 @@ def make_system(spec: str, store: Store) -> System:
         runs = [Path(s) for s in sources if s != "pitches" and s not in GROUPS]
         inputs = [*([PitchAggregates(store, ratios)] if ratios else []), *(Representations(store, r) for r in runs)]
         return Anchored(inner, inputs, name=f"{inner.name}+reads:{','.join(Path(s).name for s in sources)}")
-    if spec.startswith("blend:"):
-        return Blend([make_system(s, store) for s in spec.removeprefix("blend:").split("@")])
+    if blend := re.fullmatch(r"(?:(\w+)=)?blend:(.+)", spec):
+        return Blend([make_system(s, store) for s in blend[2].split("@")], name=blend[1] or "blend")
     if spec.endswith("+pitches"):
         boosted = make_system(spec.removesuffix("+pitches"), store)
         if not isinstance(boosted, BoostedMarcel):
