@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 import polars as pl
 import pytest
-from polars.testing import assert_frame_equal
+from polars.testing import assert_frame_equal, assert_series_equal
 
 from fullcount.errors import FullcountError
 from fullcount.evaluation.backtest import backtest
@@ -53,7 +53,7 @@ def ageing_league(seasons: range = range(2000, 2014), players: int = 110, seed: 
                 hits = faced - outs - bb
                 arms.append(dict.fromkeys(PITCHING_COUNTS, 0) | key | {
                     "G": 30, "GS": 15, "outs": outs, "BF": faced, "H": hits, "HR": min(hr, hits), "BB": bb, "SO": so,
-                    "R": hits // 2 + hr, "ER": hits // 2, "W": outs // 60, "SV": 1,
+                    "R": hits // 2 + hr, "ER": hits // 2, "W": outs // 60, "SV": 1, "HLD": i % 4,
                 })  # fmt: skip
     people = pl.DataFrame({"player": range(players), "last_name": [f"P{i}" for i in range(players)],
                            "birth_date": [date(int(b), 5, 1) for b in born]})  # fmt: skip
@@ -105,9 +105,26 @@ def test_lines_add_up(league: League) -> None:
     assert (pitchers["TBF"] - least).min() > -1e-9
     assert (pitchers["R"] >= pitchers["ER"]).all()
     for table in (hitters, pitchers):
-        counts = table.select(pl.col(pl.Float64).exclude("HLD"))
+        counts = table.select(pl.col(pl.Float64))
         assert counts.min_horizontal().min() >= 0
         assert counts.null_count().sum_horizontal().item() == 0
+
+
+def test_holds_are_learned_where_every_season_tells(league: League) -> None:
+    """Lines without any leave them unknown; lines of a few seasons are enough for Marcel, not to learn from."""
+    marcel = Marcel().project(SPRING, league).pitchers
+
+    def per_inning(first: int) -> pl.Series:
+        hidden = pl.when(pl.col("season") >= first).then("HLD").alias("HLD")
+        arms = league.pitching_seasons.with_columns(hidden)
+        said = BoostedMarcel().project(SPRING, replace(league, pitching_seasons=arms, _before={})).pitchers
+        assert said.drop("HLD").select(pl.col(pl.Float64)).null_count().sum_horizontal().item() == 0
+        return (said["HLD"] / said["IP"]).rename("HLD")
+
+    usual = (marcel["HLD"] / marcel["IP"]).rename("HLD")
+    assert per_inning(2012).null_count() == marcel.height
+    assert_series_equal(per_inning(2009), usual)
+    assert (per_inning(2000) - usual).abs().max() > 1e-3  # type: ignore[operator]
 
 
 def test_the_future_changes_nothing_and_neither_does_the_order_of_asking(league: League) -> None:

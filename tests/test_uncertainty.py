@@ -165,7 +165,7 @@ def test_projections_stay_and_percentiles_rise(league: League) -> None:
     for role in ROLES:
         table = said.role(role)
         assert_frame_equal(table.select(own.role(role).columns), own.role(role), check_exact=True)
-        known = [c for c in COUNTS[role] if table[c].null_count() == 0 and c != "HLD"]  # of holds nothing is said
+        known = [c for c in COUNTS[role] if table[c].null_count() == 0]
         named = [(c, "p") for c in (*known, *RATES[role])] + [(c, "tt") for c in RATES[role]]
         for stat, kind in named:
             levels = table.select(f"{stat}_{kind}{q}" for q in LEVELS).to_numpy()
@@ -174,6 +174,15 @@ def test_projections_stay_and_percentiles_rise(league: League) -> None:
         counts = table.select([f"{c}_p{q}" for c in known for q in LEVELS if c != "IP"]).to_numpy()
         assert (counts >= 0).all()
         assert (counts == np.rint(counts)).all()
+
+
+def test_holds_have_percentiles_where_every_season_tells(league: League) -> None:
+    arms = league.pitching_seasons.with_columns(pl.when(pl.col("season") > 2005).then("HLD").alias("HLD"))
+    partly = replace(league, pitching_seasons=arms, _before={})
+    bands = Bands(Marcel(), draws=50)
+    assert "HLD_p50" not in bands.project(SPRING, partly).pitchers.columns
+    said = bands.project(SPRING, league).pitchers
+    assert (said["HLD_p90"] <= league.pitching_seasons["HLD"].max()).all()  # other men's seasons
 
 
 def test_the_future_changes_nothing() -> None:

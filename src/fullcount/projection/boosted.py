@@ -32,12 +32,12 @@ LAGS = (1, 2, 3)
 #: Counts of season lines that facts are made of.
 LINES: dict[Role, tuple[str, ...]] = {
     "hitters": tuple(HITTER_AGEING),
-    "pitchers": ("SO", "BB", "HR", "H", "ER", "R", "HBP", "W", "L", "SV", "GS", "GF"),
+    "pitchers": ("SO", "BB", "HR", "H", "ER", "R", "HBP", "W", "L", "SV", "HLD", "GS", "GF"),
 }
 #: Rates that are boosted. The others stay Marcel's, or keep their proportion to one of these (see `composed`).
 BOOSTED: dict[Role, tuple[str, ...]] = {
     "hitters": ("SO", "BB", "1B", "2B", "3B", "HR", "R", "RBI", "SB"),
-    "pitchers": ("SO", "BB", "HR", "H", "ER", "W", "SV"),
+    "pitchers": ("SO", "BB", "HR", "H", "ER", "W", "SV", "HLD"),
 }
 #: Those that are boosted from `BoostedMarcel.start`: with steals from marcel_plus 2012-18 was worse.
 STARTED: dict[Role, tuple[str, ...]] = {

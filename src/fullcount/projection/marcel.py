@@ -116,8 +116,7 @@ def _regress(
     recent = pl.col("season").is_between(season - len(weights), season - 1)
     history, pool = (f.filter(recent).with_columns(w=weight) for f in (history, pool))
     n = pl.col(exposure).cast(pl.Float64)
-    told = pool.group_by("season").agg(pl.col(components).is_not_null().any())
-    components = [c for c in components if told[c].all()]
+    components = known_counts(pool, components)
     # rows in order, so that sums come out the same to the last bit
     seasons = (
         pool.sort("season", "player")
@@ -157,6 +156,12 @@ def _regress(
         *(((pl.col(c) + prior * pl.col(f"lg_{c}")) / (pl.col("wn") + prior)).alias(c) for c in components),
         (pl.col("wn") / (pl.col("wn") + prior)).alias("reliability"),
     ).join(lg, how="cross")  # fmt: skip
+
+
+def known_counts(lines: pl.DataFrame, counts: Sequence[str]) -> list[str]:
+    """Those of `counts` that are known in every season of `lines`, of some players at least."""
+    seasons = lines.group_by("season").agg(pl.col(list(counts)).is_not_null().any())
+    return [c for c in counts if seasons[c].all()]
 
 
 def aged(table: pl.DataFrame, ageing: dict[str, int]) -> pl.DataFrame:

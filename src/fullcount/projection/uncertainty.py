@@ -24,6 +24,7 @@ from scipy.special import betaln, expit, gammaln, logit
 
 from fullcount.errors import FullcountError
 from fullcount.projection.boosted import base, examples, facts, kept, own_lines
+from fullcount.projection.marcel import known_counts
 from fullcount.projection.system import (
     COUNTS,
     EXPOSURE,
@@ -93,7 +94,7 @@ PARTS: dict[Role, tuple[Part, ...]] = {
     ),
 }
 #: What comes with another man's playing time.
-CARRIED: dict[Role, tuple[str, ...]] = {"hitters": (), "pitchers": ("G", "GS", "SV")}
+CARRIED: dict[Role, tuple[str, ...]] = {"hitters": (), "pitchers": ("G", "GS", "SV", "HLD")}
 #: Prior of a part's constants: what a season's playing time moves, level, spread (log sd of talent), its slope on
 #: unreliability, on the system's own sd, and clumping (log of variance over the Poisson's, less 1). Mean, sd.
 _PRIOR = {
@@ -161,7 +162,8 @@ def described(league: League, table: pl.DataFrame, role: Role, season: int) -> p
     """
     n = EXPOSURE[role]
     known = facts(league, role, season).rename({n: "usual"})
-    lags = [f"{c}:{k}" for c in (("n", "G") if role == "hitters" else ("n", "G", "GS", "SV", "GF")) for k in (1, 2, 3)]
+    counted = ("n", "G") if role == "hitters" else ("n", "G", "GS", "SV", "HLD", "GF")
+    lags = [f"{c}:{k}" for c in counted for k in (1, 2, 3)]
     told = [c for c in ("age", "career", "debut", "usual", *lags) if c in known.columns]
     quality = ("wOBA", "K%", "SB%") if role == "hitters" else ("ERA", "K-BB%", "BB%")
     spread = [c for c in table.columns if c.endswith("_sd")]
@@ -206,7 +208,8 @@ def _past(league: League, system: System, role: Role, as_of: date, seasons: int)
     lines = own_lines(known, role)
     if role == "pitchers":
         lines = _whole(lines.with_columns(IP=pl.col("outs") / 3, TBF=pl.col("BF")), role)
-    names = [c for c in _columns(role) if c in lines.columns and lines[c].null_count() < lines.height]
+    lines = lines.filter(pl.col("season").is_in(length["season"].to_list()))
+    names = known_counts(lines, [c for c in _columns(role) if c in lines.columns])
     parts = []
     for earlier, longer in sorted(length.iter_rows()):
         happened = lines.filter(pl.col("season") == earlier)
