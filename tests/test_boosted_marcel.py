@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import date
 
@@ -12,7 +13,7 @@ from polars.testing import assert_frame_equal, assert_series_equal
 
 from fullcount.errors import FullcountError
 from fullcount.evaluation.backtest import backtest
-from fullcount.projection.boosted import STARTED, BoostedMarcel, examples, facts
+from fullcount.projection.boosted import STARTED, BoostedMarcel, boost, by_role, examples, facts, kept
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.marcel_plus import MarcelPlus
 from fullcount.projection.registry import SYSTEMS
@@ -175,6 +176,34 @@ def test_little_history() -> None:
     first = ageing_league(range(2011, 2013), players=20)
     with pytest.raises(FullcountError, match="no season from 2001 on and before 2012"):
         BoostedMarcel().project(SPRING, first)
+
+
+def test_labels_learned_together_are_learned_alone(league: League) -> None:
+    past, now = examples(league, "hitters", 2003, 2012), facts(league, "hitters", 2012)
+    labels = {c: past[f"y:{c}"] for c in ("HR", "SO")}
+    together, weight = boost(past, now, labels, past["y:PA"].to_numpy()), past["y:PA"].to_numpy()
+    for c, label in labels.items():
+        assert np.ptp(together[c]) > 0
+        np.testing.assert_array_equal(together[c], boost(past, now, {c: label}, weight)[c])
+
+
+def test_what_both_roles_ask_is_made_once(league: League) -> None:
+    made = []
+
+    def slow(league: League, of: str) -> list[str]:
+        made.append(of)
+        time.sleep(0.05)
+        if of == "nothing":
+            raise FullcountError("there is nothing")
+        return [of]
+
+    first, second = by_role(lambda role: kept(slow, league, "both"))
+    assert first is second
+    assert made == ["both"]
+    for _ in range(2):  # an error is told to all and not kept
+        with pytest.raises(FullcountError, match="nothing"):
+            by_role(lambda role: kept(slow, league, "nothing"))
+    assert 2 <= made.count("nothing") <= 4
 
 
 def test_by_name() -> None:

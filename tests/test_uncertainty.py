@@ -247,6 +247,23 @@ def test_what_the_system_does_not_say_has_no_percentiles(league: League) -> None
     assert logit(table["K%_p50"].to_numpy()).min() > -6
 
 
+def test_seasons_that_it_refuses_are_those_of_the_system_within(league: League) -> None:
+    @dataclass(frozen=True)
+    class Late:
+        system: InPlayingTime
+        name: str = "late"
+
+        def project(self, as_of: date, league: League) -> Projection:
+            if as_of < SPRING:
+                raise FullcountError("too early")
+            return self.system.project(as_of, league)
+
+    within = InPlayingTime(Marcel())
+    late, always = (Bands(s, 3, 20).project(SPRING, league) for s in (Late(within), within))
+    for role in ROLES:
+        assert_frame_equal(late.role(role), always.role(role), check_exact=True)
+
+
 def test_transform_of_ties() -> None:
     quantiles = np.array([[0, 0, 0, 0, 0, 0, 0, 0, 1.0], np.arange(1, 10.0), np.arange(1, 10.0)])
     low, high = pit(np.array([0.0, 0.5, 5.0]), quantiles)

@@ -7,6 +7,7 @@ scorer's habits, a rule or a new way of measuring does not look like a change in
 from __future__ import annotations
 
 from collections.abc import Collection
+from threading import Lock
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -154,6 +155,7 @@ def recent(store: Store, role: Role, season: int, groups: Collection[str] = GROU
 
 
 _KEPT: WeakKeyDictionary[Store, dict[Role, pl.DataFrame]] = WeakKeyDictionary()
+_ASKING = Lock()
 
 
 def _measures(store: Store) -> dict[Role, pl.DataFrame]:
@@ -161,13 +163,14 @@ def _measures(store: Store) -> dict[Role, pl.DataFrame]:
 
     Worked out at the first question, for all seasons, and remembered as long as the store is open.
     """
-    if store not in _KEPT:
-        answer: dict[Role, pl.DataFrame] = {}
-        for role, own in _sums(store).items():
-            own = own.join(_pitch_sums(store, role), on=_KEY, how="left").sort(_KEY)
-            answer[role] = own.select(*_KEY, *(e for name in MEASURES for e in _against_league(name)))
-        _KEPT[store] = answer
-    return _KEPT[store]
+    with _ASKING:
+        if store not in _KEPT:
+            answer: dict[Role, pl.DataFrame] = {}
+            for role, own in _sums(store).items():
+                own = own.join(_pitch_sums(store, role), on=_KEY, how="left").sort(_KEY)
+                answer[role] = own.select(*_KEY, *(e for name in MEASURES for e in _against_league(name)))
+            _KEPT[store] = answer
+        return _KEPT[store]
 
 
 def _against_league(name: str) -> tuple[pl.Expr, pl.Expr]:

@@ -7,9 +7,11 @@ published `marcel_gb`, reach the same correlations of counts and spoil every rat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from threading import Lock
 from typing import Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -81,28 +83,34 @@ class BoostedMarcel:
     def project(self, as_of: date, league: League) -> Projection:
         """Projection of `target_season(as_of)`; fitted once a season and league."""
         season = target_season(as_of)
-        hitters, pitchers = (kept(_boosted, league, self, role, season) for role in ROLES)
-        return Projection.of(season, hitters, pitchers)
+        return Projection.of(season, *by_role(lambda role: kept(_boosted, league, self, role, season)))
 
 
 def _boosted(league: League, system: BoostedMarcel, role: Role, season: int) -> pl.DataFrame:
     lines, line = examples(league, role, system.first, season), facts(league, role, season)
-    past = pl.concat(_as_read(p, league, system, role, p["season"][0]) for p in lines.partition_by("season"))
+    seasons = lines["season"].unique(maintain_order=True)
+    past = pl.concat([kept(_example, league, system, role, s) for s in seasons], how="diagonal_relaxed")
     now = _as_read(line, league, system, role, season)
     n, least = EXPOSURE[role], system.least_pa if role == "hitters" else system.least_ip
-    said = {}
-    for c, (by, weight) in differences(past, now, role, least).items():
-        rows, label = weight > 0, pl.Series(by[weight > 0])
-        if c == n:  # pitches and fitted rates say nothing of playing time that lines do not
-            said[c] = boost(lines.filter(rows), line, label)
-        else:
-            said[c] = boost(past.filter(rows), now, label, pl.Series(weight[rows]))
+    learned = differences(past, now, role, least)
+    by, weight = learned.pop(n)
+    rows = weight > 0  # pitches and fitted rates say nothing of playing time that lines do not
+    said = boost(lines.filter(rows), line, {n: pl.Series(by[rows])})
+    if learned:
+        weight = next(iter(learned.values()))[1]
+        rows = weight > 0
+        labels = {c: pl.Series(by[rows]) for c, (by, _) in learned.items()}
+        said |= boost(past.filter(rows), now, labels, weight[rows])
     return moved(_started(league, system, season).role(role), now, role, said)
 
 
 def _started(league: League, system: BoostedMarcel, season: int) -> Projection:
     """What the differences start from."""
     return base(league, season) if system.start is None else system.start.project(date(season, 3, 1), league)
+
+
+def _example(league: League, system: BoostedMarcel, role: Role, season: int) -> pl.DataFrame:
+    return _as_read(examples(league, role, season, season + 1), league, system, role, season)
 
 
 def _as_read(table: pl.DataFrame, league: League, system: BoostedMarcel, role: Role, season: int) -> pl.DataFrame:
@@ -118,23 +126,29 @@ def _as_read(table: pl.DataFrame, league: League, system: BoostedMarcel, role: R
     return table.join(read, on="player", how="left", maintain_order="left")
 
 
-def boost(past: pl.DataFrame, now: pl.DataFrame, label: pl.Series, weight: pl.Series | None = None) -> Floats:
-    """What trees on the facts of `past` that learn `label` say of `now` [rows]; 0 with too few rows to learn from."""
+def boost(
+    past: pl.DataFrame, now: pl.DataFrame, labels: Mapping[str, pl.Series], weight: Floats | None = None
+) -> dict[str, Floats]:
+    """What trees on the facts of `past` that learn each of `labels` [rows of past] say of `now` [rows].
+
+    0 with too few rows to learn from.
+    """
     if past.height < LEAST_ROWS:
-        return np.zeros(now.height)
-    spread = float(label.std() or 0.0) or 1.0  # type: ignore[arg-type]
+        return {c: np.zeros(now.height) for c in labels}
     names = fact_names(now)
-    data = lightgbm.Dataset(
-        matrix(past, names), label.to_numpy() / spread, weight=None if weight is None else weight.to_numpy()
-    )
-    return np.asarray(lightgbm.train(PARAMETERS, data, TREES).predict(matrix(now, names))) * spread
+    data, asked, said = lightgbm.Dataset(matrix(past, names), weight=weight), matrix(now, names), {}
+    for c, label in labels.items():
+        spread = float(label.std() or 0.0) or 1.0  # type: ignore[arg-type]
+        data.set_label(label.to_numpy() / spread)
+        said[c] = np.asarray(lightgbm.train(PARAMETERS, data, TREES).predict(asked)) * spread
+    return said
 
 
 def differences(past: pl.DataFrame, now: pl.DataFrame, role: Role, least: float) -> dict[str, tuple[Floats, Floats]]:
     """What is learned from `past`: by statistic the difference from Marcel, and its weight [rows].
 
     PA or IP itself: playing time of those who had `least` of it; else rates of BOOSTED, weighted by playing time, those
-    that this store and `now` know. Weight 0: not learned from.
+    that this store and `now` know. Weight 0: not learned from. Weights of rates are the same.
     """
     n = EXPOSURE[role]
     played, length = past[f"y:{n}"].to_numpy(), past["length"].to_numpy()
@@ -307,15 +321,30 @@ def _lengths(known: League) -> pl.DataFrame:
     return games.select("season", length=pl.lit(longest) / pl.col("G").cast(pl.Float64)).sort("season")
 
 
-_KEPT: WeakKeyDictionary[League, dict[Hashable, object]] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[League, dict[Hashable, Future[object]]] = WeakKeyDictionary()
+_ASKING = Lock()
 
 
 def kept(make: Callable[Concatenate[League, P], T], league: League, *dated: P.args, **options: P.kwargs) -> T:
     """`make(league, *dated)`, remembered as long as `league` lives: a backtest asks the same of many seasons.
 
-    `make` may read nothing of the league that `dated` does not date.
+    `make` may read nothing of the league that `dated` does not date. Threads that ask the same wait for the first.
     """
-    store, key = _KEPT.setdefault(league, {}), (make, *dated, *options.items())
-    if key not in store:
-        store[key] = make(league, *dated, **options)
-    return cast(T, store[key])
+    key = (make, *dated, *options.items())
+    with _ASKING:
+        store = _KEPT.setdefault(league, {})
+        first = key not in store
+        answer = store.setdefault(key, Future())
+    if first:
+        try:
+            answer.set_result(make(league, *dated, **options))
+        except BaseException as error:
+            del store[key]
+            answer.set_exception(error)
+    return cast(T, answer.result())
+
+
+def by_role(make: Callable[[Role], T]) -> list[T]:
+    """`make` of hitters and of pitchers, on two cores: trees, tables and matrices let another thread run."""
+    with ThreadPoolExecutor(len(ROLES)) as threads:
+        return list(threads.map(make, ROLES))

@@ -263,8 +263,8 @@ def playing_time(past: pl.DataFrame, now: pl.DataFrame, role: Role) -> dict[str,
     times = {}
     for c in TIMES[role]:
         usual, base = (t.select(naive[c]).to_series() for t in (past, now))
-        more = boost(past.select(facts), now.select(facts), past[f"y:{c}"] / left - usual)
-        times[c] = np.maximum(base.to_numpy() + more, 0.0) * _floats(now, "left")
+        more = boost(past.select(facts), now.select(facts), {c: past[f"y:{c}"] / left - usual})
+        times[c] = np.maximum(base.to_numpy() + more[c], 0.0) * _floats(now, "left")
     if role == "pitchers":
         times["GS"] = np.minimum(times["GS"], times["G"])
     return times

@@ -21,9 +21,9 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from fullcount.projection.boosted import base, composed, kept, own_lines
+from fullcount.projection.boosted import base, by_role, composed, kept, own_lines
 from fullcount.projection.marcel import people
-from fullcount.projection.system import EXPOSURE, ROLES, League, Projection, Role, target_season
+from fullcount.projection.system import EXPOSURE, League, Projection, Role, target_season
 
 Floats = NDArray[np.float64]
 
@@ -56,8 +56,7 @@ class MarcelPlus:
     def project(self, as_of: date, league: League) -> Projection:
         """Projection of `target_season(as_of)`; fitted once a season and league."""
         season = target_season(as_of)
-        hitters, pitchers = (kept(_projected, league, self.seasons, role, season) for role in ROLES)
-        return Projection.of(season, hitters, pitchers)
+        return Projection.of(season, *by_role(lambda role: kept(_projected, league, self.seasons, role, season)))
 
 
 class Histories(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from fullcount.errors import FullcountError
-from fullcount.projection.boosted import LEAST_ROWS, boost, examples, facts, kept
+from fullcount.projection.boosted import LEAST_ROWS, boost, by_role, examples, facts, kept
 from fullcount.projection.system import (
     COUNTS,
     EXPOSURE,
@@ -65,15 +65,17 @@ def _expected(league: League, time: PlayingTime, role: Role, season: int) -> pl.
         past = past.join(pl.concat(seen), on=["player", "season"], how="left", maintain_order="left")
         now = now.join(seen[-1].drop("season"), on="player", how="left", maintain_order="left")
     plays = (past[f"y:{n}"] > 0).cast(pl.Float64)
-    chance = (float(plays.mean() or 0.0) + boost(past, now, plays - plays.mean())).clip(0, 1)  # type: ignore[arg-type]
+    usual = float(plays.mean() or 0.0)  # type: ignore[arg-type]
+    chance = (usual + boost(past, now, {"plays": plays - usual})["plays"]).clip(0, 1)
     whole = past.filter(pl.col(f"y:{n}") > 0).with_columns(pl.col("^y:.*$") * pl.col("length"))
     whole = whole.filter(pl.col(f"y:{n}") >= _LASTING[role]) if time.given == "lasting" else whole
-    more = boost(whole, now, whole[f"y:{n}"] - whole[n])
-    table = now.select("player", pl.Series("plays", chance), pl.Series(n, np.maximum(now[n].to_numpy() + more, 1.0)))
+    beside = {c: whole[f"y:{c}"] for c in ("G", "GS") if role == "pitchers"}
+    said = boost(whole, now, {n: whole[f"y:{n}"] - whole[n], **beside})
+    expected = np.maximum(now[n].to_numpy() + said[n], 1.0)
+    table = now.select("player", pl.Series("plays", chance), pl.Series(n, expected))
     if role == "pitchers" and whole.height >= LEAST_ROWS:
-        games = np.maximum(boost(whole, now, whole["y:G"]), 1.0)
-        starts = np.clip(boost(whole, now, whole["y:GS"]), 0.0, games)
-        table = table.with_columns(G=games, GS=starts)
+        games = np.maximum(said["G"], 1.0)
+        table = table.with_columns(G=games, GS=np.clip(said["GS"], 0.0, games))
     return table
 
 
@@ -130,14 +132,14 @@ class InPlayingTime:
     def project(self, as_of: date, league: League) -> Projection:
         """The system's projection rescaled. FullcountError for overrides of players it does not project."""
         said, season = self.system.project(as_of, league), target_season(as_of)
-        tables = {}
-        for role in ROLES:
+
+        def timed(role: Role) -> pl.DataFrame:
             time = self.time.table(role, season, league)
             if self.time.overrides is not None:
-                given = read_overrides(self.time.overrides, role, said)
-                time = _overridden(time, given, role)
-            tables[role] = rescaled(said.role(role), time, role)
-        return Projection.of(season, tables["hitters"], tables["pitchers"])
+                time = _overridden(time, read_overrides(self.time.overrides, role, said), role)
+            return rescaled(said.role(role), time, role)
+
+        return Projection.of(season, *by_role(timed))
 
 
 def rescaled(table: pl.DataFrame, time: pl.DataFrame, role: Role) -> pl.DataFrame:

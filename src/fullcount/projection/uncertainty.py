@@ -119,8 +119,9 @@ class Bands:
     """`system` with percentiles: `{count}_p10` .. `_p90`, the same of rates, and `{rate}_tt10` .. of true talent.
 
     Counts are those of the season, 0 for who does not play; rates those of a season of LEAST PA or IP and more.
-    Learned from the last `seasons` seasons as the system saw them on the same day of the year; for those it refuses,
-    Marcel's. A column `{stat}_sd` of the system, sd of a rate's log-odds, is heard if most have one.
+    Learned from the last `seasons` seasons as the system saw them on the same day of the year; for those it refuses
+    as the system within it did, or Marcel. A column `{stat}_sd` of the system, sd of a rate's log-odds, is heard if
+    most have one.
     Projections themselves stay the system's. Drawn `draws` times a player, seeded by season and player.
     """
 
@@ -200,11 +201,11 @@ def _whole(table: pl.DataFrame, role: Role) -> pl.DataFrame:
     return table.with_columns(TBF=pl.coalesce("TBF", faced), BIP=pl.col("H") - pl.col("HR"))
 
 
-def _past(league: League, system: System, role: Role, as_of: date, seasons: int) -> pl.DataFrame:
+def _past(league: League, bands: Bands, role: Role, as_of: date) -> pl.DataFrame:
     """`described` of earlier seasons beside what happened (`y:`; 0 who did not play), `season` and its `length`."""
     season = target_season(as_of)
     known = league.before(as_of)
-    length = examples(league, role, season - seasons, season).select("season", "length").unique()
+    length = examples(league, role, season - bands.seasons, season).select("season", "length").unique()
     lines = own_lines(known, role)
     if role == "pitchers":
         lines = _whole(lines.with_columns(IP=pl.col("outs") / 3, TBF=pl.col("BF")), role)
@@ -214,18 +215,22 @@ def _past(league: League, system: System, role: Role, as_of: date, seasons: int)
     for earlier, longer in sorted(length.iter_rows()):
         happened = lines.filter(pl.col("season") == earlier)
         happened = happened.select("player", *(pl.col(c).cast(pl.Float64).alias(f"y:{c}") for c in names))
-        asked = _asked(league, system, _years_before(as_of, season - earlier), earlier).role(role)
+        asked = kept(_asked, league, bands, _years_before(as_of, season - earlier)).role(role)
         table = described(league, asked, role, earlier).join(happened, on="player", how="left", maintain_order="left")
         table = table.with_columns(pl.col("^y:.*$").fill_null(0.0), length=pl.lit(longer))
         parts.append(table)
     return pl.concat(parts, how="diagonal_relaxed")
 
 
-def _asked(league: League, system: System, as_of: date, season: int) -> Projection:
-    try:
-        return system.project(as_of, league)
-    except FullcountError:
-        return base(league, season)
+def _asked(league: League, bands: Bands, as_of: date) -> Projection:
+    """The system's projection, or where it refuses that of the system within it, in the end Marcel's."""
+    system: System | None = bands.system
+    while system is not None:
+        try:
+            return system.project(as_of, league)
+        except FullcountError:
+            system = getattr(system, "system", None)
+    return base(league, target_season(as_of))
 
 
 def _years_before(day: date, years: int) -> date:
@@ -290,7 +295,7 @@ class Learned:
 
 
 def _learned(league: League, bands: Bands, role: Role, as_of: date) -> Learned:
-    past = _past(league, bands.system, role, as_of, bands.seasons)
+    past = _past(league, bands, role, as_of)
     played = past.filter(pl.col(f"y:{EXPOSURE[role]}") >= LEAST[role] / 2)  # who hardly played is no guide to others
     more = _more((played[f"y:{CHANCES[role]}"] * played["length"]).to_numpy(), played["expected"].to_numpy())
     parts = tuple(p for p in PARTS[role] if f"y:{p.stat}" in past.columns)
