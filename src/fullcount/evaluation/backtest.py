@@ -29,7 +29,7 @@ STATS: dict[Role, tuple[str, ...]] = {
         "PA", "H", "HR", "R", "RBI", "SB", "BB", "SO", "AVG", "OBP", "SLG", "wOBA", "K%", "BB%", "HR%", "SB%",
         *CATEGORIES,
     ),
-    "pitchers": ("IP", "W", "SV", "SO", "ERA", "WHIP", "K/9", "BB/9", "HR/9", "K%", "BB%"),
+    "pitchers": ("IP", "W", "SV", "HLD", "SO", "ERA", "WHIP", "K/9", "BB/9", "HR/9", "K%", "BB%"),
 }  # fmt: skip
 #: Least projected PA or IP at which a system's rates are read: old files round counts to integers.
 RATE_FLOOR: dict[Role, float] = {"hitters": 100.0, "pitchers": 25.0}

@@ -34,9 +34,10 @@ LAGS = (1, 2, 3)
 #: Counts of season lines that facts are made of.
 LINES: dict[Role, tuple[str, ...]] = {
     "hitters": tuple(HITTER_AGEING),
-    "pitchers": ("SO", "BB", "HR", "H", "ER", "R", "HBP", "W", "L", "SV", "HLD", "GS", "GF"),
+    "pitchers": ("SO", "BB", "HR", "H", "ER", "R", "HBP", "W", "L", "SV", "GS", "GF"),
 }
-#: Rates that are boosted. The others stay Marcel's, or keep their proportion to one of these (see `composed`).
+#: Rates that are boosted. The others stay Marcel's, or keep their proportion to one of these (see `composed`). Holds
+#: are no facts: read beside saves and games finished they told nothing in 2016-19, not even of holds.
 BOOSTED: dict[Role, tuple[str, ...]] = {
     "hitters": ("SO", "BB", "1B", "2B", "3B", "HR", "R", "RBI", "SB"),
     "pitchers": ("SO", "BB", "HR", "H", "ER", "W", "SV", "HLD"),
@@ -215,7 +216,7 @@ def _facts(league: League, role: Role, season: int) -> pl.DataFrame:
     marcel = base(league, season).role(role)
     known = league.before(date(season, 3, 1))
     n = EXPOSURE[role]
-    names = [c for c in LINES[role] if c in marcel.columns and c != n]
+    names = [c for c in dict.fromkeys((*LINES[role], *BOOSTED[role])) if c in marcel.columns and c != n]
     table = marcel.select("player", n, "reliability", *((pl.col(c) / pl.col(n)).alias(f"m:{c}") for c in names))
     table = table.join(people(known.players, season).select("player", "age"), on="player", how="left")
     lines, under = own_lines(known, role), "PA" if role == "hitters" else "BF"
@@ -271,7 +272,7 @@ def _examples(league: League, role: Role, season: int) -> pl.DataFrame:
         return pl.DataFrame()
     if role == "pitchers":
         happened = happened.with_columns(IP=pl.col("outs") / 3)
-    names = dict.fromkeys([n, *LINES[role], *(("G",) if role == "pitchers" else ())])
+    names = dict.fromkeys([n, *LINES[role], *BOOSTED[role], *(("G",) if role == "pitchers" else ())])
     happened = happened.select("player", *(pl.col(c).cast(pl.Float64).alias(f"y:{c}") for c in names))
     length = _lengths(known).filter(pl.col("season") == season)["length"].item()
     unknown = [c for c in happened.columns if happened[c].null_count() == happened.height]
@@ -295,7 +296,7 @@ def _marcel(league: League, season: int) -> Projection:
 
 def fact_names(table: pl.DataFrame) -> list[str]:
     """Columns of `facts` that a model may read."""
-    return [c for c in table.columns if c not in ("player", "season", "length") and not c.startswith("y:")]
+    return [c for c in table.columns if c not in ("player", "season", "length", "m:HLD") and not c.startswith("y:")]
 
 
 def matrix(table: pl.DataFrame, names: list[str]) -> Floats:

@@ -163,8 +163,7 @@ def described(league: League, table: pl.DataFrame, role: Role, season: int) -> p
     """
     n = EXPOSURE[role]
     known = facts(league, role, season).rename({n: "usual"})
-    counted = ("n", "G") if role == "hitters" else ("n", "G", "GS", "SV", "HLD", "GF")
-    lags = [f"{c}:{k}" for c in counted for k in (1, 2, 3)]
+    lags = [f"{c}:{k}" for c in (("n", "G") if role == "hitters" else ("n", "G", "GS", "SV", "GF")) for k in (1, 2, 3)]
     told = [c for c in ("age", "career", "debut", "usual", *lags) if c in known.columns]
     quality = ("wOBA", "K%", "SB%") if role == "hitters" else ("ERA", "K-BB%", "BB%")
     spread = [c for c in table.columns if c.endswith("_sd")]
