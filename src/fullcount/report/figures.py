@@ -73,7 +73,7 @@ def accuracy(
     for edge in np.arange(0.5, len(names) - 1):
         axes.axhline(edge, color="#e5e5e5", lw=0.8, zorder=0)
     fewest, n = (int(v) for v in rows.select(low=pl.col("n").min(), high=pl.col("n").max()).row(0))
-    note = f"; lines: 95 % of the paired difference from {result.reference}" if drawn else ""
+    note = f"\nlines: 95 % of the paired difference from {result.reference}" if drawn else ""
     _label(
         axes,
         f"{role}, cohort {cohort}, n {'=' if fewest == n else '≤'} {n}",
