@@ -14,7 +14,8 @@ import pytest
 from fullcount.batches import Sampler
 from fullcount.errors import FullcountError
 from fullcount.priors import Priors, game_lines
-from fullcount.projection.simulation import Simulation, plans_of, report
+from fullcount.projection.game_plans import plans_of
+from fullcount.projection.simulation import Simulation, report
 from fullcount.projection.system import League
 from fullcount.sources import milb
 from fullcount.sources.ingest import INGEST

@@ -25,9 +25,10 @@ from fullcount.evaluation.aggregation import chance, cost, judge, ways
 from fullcount.evaluation.cohorts import Cohort
 from fullcount.fields import OUTCOMES
 from fullcount.priors import Priors
+from fullcount.projection.game_plans import plans_ahead, plans_of
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.per_game import FromRates, PerGame, Simulated, over_games, prior_rates, season_mix
-from fullcount.projection.simulation import Simulator, plans_ahead, plans_of
+from fullcount.projection.simulation import Simulator
 from fullcount.projection.system import League
 from fullcount.simulated.league import SimulatedLeague, simulate
 from fullcount.sources.tables import Tables

@@ -17,7 +17,8 @@ from fullcount.model.cache import Cache
 from fullcount.model.transformer import EncoderConfig, GamestateTransformer
 from fullcount.objectives.next_event import NextEvent
 from fullcount.priors import Priors
-from fullcount.projection.simulation import GamePlan, Simulator, _hands, plans_of, report
+from fullcount.projection.game_plans import GamePlan, plans_of
+from fullcount.projection.simulation import Simulator, _hands, report
 from fullcount.store import day_number
 from fullcount.windows import History, Window
 

@@ -23,13 +23,13 @@ from fullcount.adaptation.samples import ahead
 from fullcount.adaptation.schedule import meetings, newest_team, opponents, park_factors, past_parks
 from fullcount.errors import FullcountError
 from fullcount.fields import OUTCOMES
-from fullcount.objectives.next_event import NextEvent
 from fullcount.priors import EXTRAS, Priors, game_lines
 from fullcount.projection.contextual import Contextual
-from fullcount.projection.simulation import Simulator, plans_ahead
+from fullcount.projection.game_plans import plans_ahead
+from fullcount.projection.simulation import load_simulator
 from fullcount.projection.system import target_season
 from fullcount.store import ROLES, PlayerRole, Store, day_number
-from fullcount.training.jobs import load_objective, load_task
+from fullcount.training.jobs import load_task
 from fullcount.training.run import fingerprint
 from fullcount.windows import History, Int
 
@@ -171,7 +171,7 @@ def _of_park(logs: Floats) -> Floats:
 
 
 class Simulated:
-    """Rates in seasons simulated ahead, pitch by pitch under the rules (see `simulation.plans_ahead`).
+    """Rates in seasons simulated ahead, pitch by pitch under the rules (see `plans_ahead`).
 
     Args:
         run: a next-event run.
@@ -186,11 +186,8 @@ class Simulated:
     def __init__(
         self, store: Store, run: Path, kept: Path, replays: int = 2, least: int = 300, rows: int = 1024
     ) -> None:
-        model, _, self._cutoff = load_objective(run, store)
-        if not isinstance(model, NextEvent):
-            raise FullcountError(f"{run}: simulation needs a run with the one objective next_event")
-        self._simulator = Simulator(model, store, rows=rows)
-        self._key = f"{fingerprint(model.state_dict())}-{store.fingerprint()}-{rows}"
+        self._simulator, self._cutoff = load_simulator(run, store, rows=rows)
+        self._key = f"{fingerprint(self._simulator.model.state_dict())}-{store.fingerprint()}-{rows}"
         self.store, self.run, self.kept, self.replays, self.least = store, run, kept, replays, least
 
     def __call__(self, role: PlayerRole, players: Int, as_of: date) -> Floats:

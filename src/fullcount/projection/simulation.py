@@ -28,159 +28,12 @@ from fullcount.model.cache import Cache
 from fullcount.model.precision import native_bfloat16
 from fullcount.objectives.next_event import NextEvent
 from fullcount.priors import Priors
-from fullcount.projection.system import target_season
-from fullcount.sources.seasons import main_league
+from fullcount.projection.game_plans import GamePlan, of_season, plans_of
 from fullcount.store import Store, day_number
 from fullcount.training.jobs import load_objective
 from fullcount.windows import History, Int, Window
 
 _FINISHES = 1 << 30  # batters faced by whoever stays in to the end
-
-#: The nine of one side in batting order; each a tuple of players, one for each time up, the last of whom stays in.
-Lineup = tuple[tuple[int, ...], ...]
-#: Pitchers of one side in their order, with the number of batters each is to face; the last one finishes.
-Staff = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class GamePlan:
-    """Who plays whom, where and when.
-
-    Attributes:
-        lineups, pitchers: of the visitors and of the home side (see `Lineup`, `Staff`; players are MLBAM ids).
-        day: players' forms are as of its morning.
-        innings: regulation. runner: extra innings begin with a runner on second.
-    """
-
-    lineups: tuple[Lineup, Lineup]
-    pitchers: tuple[Staff, Staff]
-    day: date
-    park: str = ""
-    league: str = "MLB"
-    innings: int = 9
-    runner: bool = False
-
-    def __post_init__(self) -> None:
-        if any(len(side) != 9 or not all(side) for side in self.lineups):
-            raise FullcountError(f"game plan of {self.day}: a line-up has nine places, each with a player")
-        if any(not staff or min(faces for _, faces in staff) < 1 for staff in self.pitchers):
-            raise FullcountError(f"game plan of {self.day}: each side needs a pitcher, and each faces a batter or more")
-
-    @classmethod
-    def of(
-        cls,
-        visitors: Sequence[int],
-        home: Sequence[int],
-        visiting_pitchers: Staff | int,
-        home_pitchers: Staff | int,
-        day: date,
-        **rest: str | int | bool,
-    ) -> GamePlan:
-        """A plan from two line-ups of nine players and the pitchers (one alone throws the whole game)."""
-        lineups = (tuple((b,) for b in visitors), tuple((b,) for b in home))
-        staffs = [((p, 1),) if isinstance(p, int) else p for p in (visiting_pitchers, home_pitchers)]
-        return cls(lineups, (staffs[0], staffs[1]), day, **rest)  # type: ignore[arg-type]
-
-
-def plans_of(store: Store, season: int, games: int | None = None, seed: int = 0) -> list[GamePlan]:
-    """Plans of the main league's regular-season games as they were played.
-
-    Whoever took a line-up place's n-th turn takes it here too, and each pitcher faces as many batters as he did; in a
-    simulated game that goes on longer, the last of them go on.
-
-    Args:
-        games: how many, drawn at random (with repetition beyond the season's number); None for each game once.
-
-    Raises:
-        FullcountError: the season has no games with line-ups in the store.
-    """
-    played = store.games.filter(_of_season(store, season))
-    sides, staffs = _as_played(store, season)
-    plans = []
-    for row in played.select("game_id", "date", "park", "league", "number").iter_rows(named=True):
-        visitors, home = (row["game_id"], True), (row["game_id"], False)
-        if visitors not in sides or home not in sides:
-            continue
-        plans.append(
-            GamePlan(
-                (sides[visitors], sides[home]),
-                (staffs[home], staffs[visitors]),  # the visitors' pitchers threw to the home side
-                day=row["date"],
-                park=row["park"] or "",
-                league=row["league"],
-                innings=7 if season in (2020, 2021) and row["number"] else 9,  # double-headers of those years
-                runner=season >= 2020,
-            )
-        )
-    if not plans:
-        raise FullcountError(f"no regular-season game of {season} with its line-ups in the store: ingest that season")
-    if games is None:
-        return plans
-    rng = np.random.default_rng([seed, season])
-    order = np.concatenate([rng.permutation(len(plans)) for _ in range(-(-games // len(plans)))])
-    return [plans[i] for i in order[:games]]
-
-
-def plans_ahead(store: Store, as_of: date, seed: int = 0) -> list[GamePlan]:
-    """Plans of the next season by what is known on `as_of`: its schedule, and who played the season before.
-
-    Each side sends out the line-up and the pitchers of one of its team's games of that season, drawn at random; players
-    are as good as they are on `as_of`. Games of teams without such games are left out.
-
-    Raises:
-        FullcountError: no game is left.
-    """
-    season = target_season(as_of)
-    lineups, staffs = _as_played(store, season - 1)
-    teams: dict[str, list[tuple[Lineup, Staff]]] = {}
-    wanted = _of_season(store, season - 1) & (pl.col("date") < as_of)
-    for row in store.games.filter(wanted).sort("date", "game_id").iter_rows(named=True):
-        visitors, home = (row["game_id"], True), (row["game_id"], False)
-        if visitors in lineups and home in lineups:
-            teams.setdefault(row["away_team"], []).append((lineups[visitors], staffs[home]))
-            teams.setdefault(row["home_team"], []).append((lineups[home], staffs[visitors]))
-    rng = np.random.default_rng([seed, season])
-    plans = []
-    for row in store.games.filter(_of_season(store, season)).sort("date", "game_id").iter_rows(named=True):
-        sides = [teams.get(row[c], []) for c in ("away_team", "home_team")]
-        if all(sides):
-            away, host = (side[rng.integers(len(side))] for side in sides)
-            plans.append(
-                GamePlan(
-                    (away[0], host[0]),
-                    (away[1], host[1]),
-                    day=as_of,
-                    park=row["park"] or "",
-                    league=row["league"],
-                    runner=season > 2020,
-                )
-            )
-    if not plans:
-        raise FullcountError(f"simulation of {season}: the store has no schedule of it, or no line-ups of {season - 1}")
-    return plans
-
-
-def _as_played(store: Store, season: int) -> tuple[dict[tuple[str, bool], Lineup], dict[tuple[str, bool], Staff]]:
-    """By game and whether it is the top of innings: who batted, where all nine are known, and who pitched to them."""
-    wanted = _of_season(store, season)
-    turns = store.table("plate_appearances").filter(wanted & (pl.col("event") != "truncated_pa"))
-    by = ["game_id", "top"]
-    sides: dict[tuple[str, bool], list[tuple[int, ...]]] = {}
-    places = turns.drop_nulls("lineup_slot").group_by(*by, "lineup_slot").agg(pl.col("batter").sort_by("pa_number"))
-    for game, top, _, batters in places.sort(*by, "lineup_slot").iter_rows():
-        sides.setdefault((game, top), []).append(tuple(batters))
-    staffs: dict[tuple[str, bool], list[tuple[int, int]]] = {}
-    faced = turns.group_by(*by, "pitcher").agg(pl.len(), pl.col("pa_number").min()).sort(*by, "pa_number")
-    for game, top, pitcher, batters, _ in faced.iter_rows():
-        staffs.setdefault((game, top), []).append((pitcher, batters))
-    whole = {key: tuple(side) for key, side in sides.items() if len(side) == 9}
-    return whole, {key: tuple(staff) for key, staff in staffs.items()}
-
-
-def _of_season(store: Store, season: int) -> pl.Expr:
-    """Whether a row is of a season's regular games of the main league."""
-    main = pl.col("league") == main_league(store.games["league"])
-    return main & (pl.col("season") == season) & (pl.col("game_type") == "R")
 
 
 class _Rosters:
@@ -188,8 +41,8 @@ class _Rosters:
 
     Attributes:
         batter: [n, 2, 9, turns] numbers in the table of batters. pitcher: [n, 2, staff]; faces: the same shape.
-        fixed: [n] ids of league and park. players: batters and then pitchers, ids.
-        stand: [batters, 2] ids against left- and right-handers. throws: [pitchers] ids. days: [pitchers] day numbers.
+        league, park: [n] ids. batters, pitchers: players of the tables; days: [pitchers] day numbers.
+        stand: [batters, 2] ids against left- and right-handers. throws: [pitchers] ids.
         known: of batters [., SIDE], and of pitchers and the league's level on the day [., MATCHUP - SIDE].
     """
 
@@ -615,9 +468,9 @@ def report(simulation: Simulation, store: Store, season: int) -> pl.DataFrame:
     lines, games = simulation.batting(), simulation.games()
     runs = float((games["visitors"] + games["home"]).mean())  # type: ignore[arg-type]
     drawn = rates(lines, float(lines["pitches"].sum()), float(lines["PA"].sum()), runs)
-    of_season = _of_season(store, season)
-    batting, pitching = (store.table(t).filter(of_season) for t in ("batting_games", "pitching_games"))
-    real_games = store.games.filter(of_season)
+    regular = of_season(store, season)
+    batting, pitching = (store.table(t).filter(regular) for t in ("batting_games", "pitching_games"))
+    real_games = store.games.filter(regular)
     thrown = pitching.drop_nulls("pitches")
     played = float((real_games["home_score"] + real_games["away_score"]).mean())  # type: ignore[arg-type]
     real = rates(batting, float(thrown["pitches"].sum()), float(thrown["BF"].sum()), played)
@@ -633,10 +486,15 @@ def simulate_season(
     Raises:
         FullcountError: the run is no next-event run, or has seen the season.
     """
+    simulator, cutoff = load_simulator(run, store, rows=rows, games=history)
+    if cutoff > date(season, 3, 1):
+        raise FullcountError(f"{run}: has seen play up to {cutoff}, it cannot simulate {season}")
+    return simulator.games(plans_of(store, season, games, seed), seed)
+
+
+def load_simulator(run: Path, store: Store, *, rows: int, games: int = 0) -> tuple[Simulator, date]:
+    """The Simulator of a pre-training run, and its training cut-off. FullcountError where it is no next-event run."""
     model, _, cutoff = load_objective(run, store)
     if not isinstance(model, NextEvent):
         raise FullcountError(f"{run}: simulation needs a run with the one objective next_event")
-    if cutoff > date(season, 3, 1):
-        raise FullcountError(f"{run}: has seen play up to {cutoff}, it cannot simulate {season}")
-    plans = plans_of(store, season, games, seed)
-    return Simulator(model, store, rows=rows, games=history).games(plans, seed)
+    return Simulator(model, store, rows=rows, games=games), cutoff
