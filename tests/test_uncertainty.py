@@ -14,11 +14,13 @@ from scipy.special import expit, logit
 
 from fullcount.errors import FullcountError
 from fullcount.evaluation.calibration import below, judged, pit, summary
+from fullcount.projection.blend import Blend
 from fullcount.projection.export import layout
 from fullcount.projection.marcel import Marcel
+from fullcount.projection.marcel_plus import MarcelPlus
 from fullcount.projection.playing_time import InPlayingTime
 from fullcount.projection.registry import make_system
-from fullcount.projection.system import COUNTS, RATES, ROLES, League, Projection
+from fullcount.projection.system import COUNTS, PERCENTILE, RATES, ROLES, League, Projection, rates
 from fullcount.projection.uncertainty import LEVELS, Bands, described, percentiles
 from fullcount.sources.tables import BATTING_COUNTS, PITCHING_COUNTS, conform
 from fullcount.store import Store
@@ -262,6 +264,17 @@ def test_seasons_that_it_refuses_are_those_of_the_system_within(league: League) 
     late, always = (Bands(s, 3, 20).project(SPRING, league) for s in (Late(within), within))
     for role in ROLES:
         assert_frame_equal(late.role(role), always.role(role), check_exact=True)
+
+
+def test_percentiles_behind_a_blend_are_round_the_blend(league: League) -> None:
+    blend = Blend([Bands(Marcel(), 1, 10), MarcelPlus(seasons=2)], seasons=0)
+    own, said = blend.project(SPRING, league), Bands(blend, 2, 50).project(SPRING, league)
+    for role in ROLES:
+        table = said.role(role)
+        assert not [c for c in own.role(role).columns if PERCENTILE.search(c)]  # of members' nothing is left
+        assert_frame_equal(table.select(own.role(role).columns), own.role(role), check_exact=True)
+        away = rates(table, role)["K%"] - table["K%_tt50"]
+        assert away.abs().median() < 0.02  # type: ignore[operator]
 
 
 def test_transform_of_ties() -> None:

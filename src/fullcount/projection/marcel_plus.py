@@ -78,7 +78,7 @@ def _projected(league: League, seasons: int, role: Role, season: int) -> pl.Data
     past = _pooled([histories(league, role, s) for s in range(season - seasons, season)])
     asked = marcel["player"].to_numpy()
     place = np.searchsorted(now.player, asked).clip(max=max(len(now.player) - 1, 0))
-    level = _rates(known, role, season - 1)
+    level = _rates(season_components(known, role), role, season - 1)
     rate = {
         c: np.clip(forecast(fit(past, i, role), now, i)[place] * level[i], 0, 1) for i, c in enumerate(CHANCES[role])
     }
@@ -158,27 +158,28 @@ def histories(league: League, role: Role, season: int) -> Histories:
 
 def _histories(league: League, role: Role, season: int) -> Histories:
     known, names = league.before(date(season + 1, 3, 1)), list(CHANCES[role])
-    lines = season_components(known, role).filter(pl.col("season").is_between(season - 3, season))
-    before = lines.filter(pl.col("season") < season)
+    everybody = season_components(known, role).filter(pl.col("season").is_between(season - 3, season))
+    before = everybody.filter(pl.col("season") < season)
     players = np.unique(before["player"].to_numpy()).astype(np.int64)
-    lines = lines.filter(pl.col("player").is_in(players.tolist()))
+    lines = everybody.filter(pl.col("player").is_in(players.tolist()))
     count, chances = np.zeros((len(players), 4, len(names))), np.zeros((len(players), 4, len(names)))
     noise = np.ones(len(names))
     for lag in range(4):
         line = lines.filter(pl.col("season") == season - lag)
-        mean = _rates(known, role, season - lag)
+        mean = _rates(everybody, role, season - lag)
         at = np.searchsorted(players, line["player"].to_numpy())
         count[at, lag] = line.select(names).to_numpy() / mean
         chances[at, lag] = np.stack([line[c].to_numpy() for c in CHANCES[role].values()], axis=1)
         if not lag:
             noise = 1 / mean - 1
-    ages = dict(people(known.players, season).drop_nulls("age").select("player", "age").iter_rows())
+    ages = people(known.players, season).select(pl.col("player").cast(pl.Int64), "age")
+    age = pl.DataFrame({"player": players}).join(ages, on="player", how="left", maintain_order="left")["age"]
     starts = dict(before.group_by("player").agg(pl.col("GS").sum() / pl.col("G").sum()).iter_rows())
     return Histories(
         player=players,
         done=count[:, 1:],
         chances=chances[:, 1:],
-        age=np.array([ages.get(p, 29) for p in players.tolist()], dtype=np.float64),
+        age=age.fill_null(29).to_numpy().astype(np.float64),
         start=np.array([starts[p] for p in players.tolist()], dtype=np.float64),
         outcome=np.divide(count[:, 0], chances[:, 0], out=np.zeros_like(count[:, 0]), where=chances[:, 0] > 0),
         tried=chances[:, 0],
@@ -202,8 +203,8 @@ def season_components(known: League, role: Role) -> pl.DataFrame:
     return table.with_columns(pl.col(counts).cast(pl.Float64).fill_null(0.0)).sort("season", "player")
 
 
-def _rates(known: League, role: Role, season: int) -> Floats:
-    """The league's rate of each component in `season`; what never happened is taken for rare."""
-    lines = season_components(known, role).filter(pl.col("season") == season)
+def _rates(lines: pl.DataFrame, role: Role, season: int) -> Floats:
+    """The league's rate of each component in a season of `season_components`; what never happened is taken for rare."""
+    lines = lines.filter(pl.col("season") == season)
     sums = lines.select(pl.col(pl.Float64).sum()).row(0, named=True)
     return np.array([max(sums[c], 0.5) / max(sums[under], 1.0) for c, under in CHANCES[role].items()])
