@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fullcount.errors import FullcountError
 from fullcount.projection.aggregates import GROUPS
-from fullcount.projection.anchored import Anchored, PitchAggregates
+from fullcount.projection.anchored import Anchored, Inputs, PitchAggregates
 from fullcount.projection.blend import Blend
 from fullcount.projection.boosted import BoostedMarcel
 from fullcount.projection.contextual import Contextual
@@ -60,8 +60,8 @@ def make_system(spec: str, store: Store) -> System:
     if read := re.fullmatch(r"(.+)\+reads:([^@]+)", spec):
         inner, sources = make_system(read[1], store), read[2].split(",")
         ratios = GROUPS if "pitches" in sources else [s for s in sources if s in GROUPS]
-        runs = [Path(s) for s in sources if s != "pitches" and s not in GROUPS]
-        inputs = [*([PitchAggregates(store, ratios)] if ratios else []), *(Representations(store, r) for r in runs)]
+        inputs: list[Inputs] = [PitchAggregates(store, ratios)] if ratios else []
+        inputs += [Representations(store, Path(s)) for s in sources if s != "pitches" and s not in GROUPS]
         return Anchored(inner, inputs, name=f"{inner.name}+reads:{','.join(Path(s).name for s in sources)}")
     if blend := re.fullmatch(r"(?:(\w+)=)?blend:(.+)", spec):
         return Blend([make_system(s, store) for s in blend[2].split("@")], name=blend[1] or "blend")
