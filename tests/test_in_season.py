@@ -196,12 +196,31 @@ def test_a_season_told_to_be_longer(played: Played, seen: Remainder) -> None:
     assert (longer.rest.hitters["PA"].to_numpy()).sum() > 1.2 * seen.rest.hitters["PA"].to_numpy().sum()
 
 
+def test_a_short_season_is_no_lesson_in_playing_less(played: Played, seen: Remainder) -> None:
+    """A preseason line is of a whole season, so that one cut to a third, as 2020, teaches the same playing time."""
+    league, games = played
+    cut = (pl.col("season") == 2011) & (pl.col("date") >= date(2011, 5, 21))
+    short = tuple(g.filter(~cut) for g in games)
+    rest = InSeason(Marcel(), (short[0], short[1])).on(HALF, league).rest.hitters
+    both = seen.rest.hitters.join(rest, on="player", suffix=":short").filter(pl.col("player") < 120)
+    assert np.abs(both["PA"] - both["PA:short"]).mean() < 6  # type: ignore[operator]
+
+
+def test_a_traded_player_is_of_his_new_team(played: Played) -> None:
+    league, games = played
+    moved = (pl.col("player") == 7) & (pl.col("season") == 2012) & (pl.col("date") >= date(2012, 5, 29))
+    traded = games[0].with_columns(team=pl.when(moved).then(pl.lit("T5")).otherwise("team"))
+    said = InSeason(Marcel(), (traded, games[1])).on(HALF, league)
+    assert {p.hitters.filter(player=7)["Team"].item() for p in said[:3]} == {"T5"}
+
+
 def test_nothing_to_learn_from(played: Played) -> None:
     league, games = played
     with pytest.raises(FullcountError, match="no game lines of a season before 2006"):
         InSeason(Marcel(), games).on(date(2006, 6, 1), replace(league, _before={}))
-    with pytest.raises(FullcountError, match="not within a season"):
-        judge(InSeason(Marcel(), games), league, [2012], ["02-01"])
+    for day, said in (("02-01", "not within a season"), ("02-30", "2012-02-30 is no day: write MM-DD")):
+        with pytest.raises(FullcountError, match=said):
+            judge(InSeason(Marcel(), games), league, [2012], [day])
 
 
 def test_command(sim_store: Store, tmp_path: Path) -> None:
@@ -212,6 +231,12 @@ def test_command(sim_store: Store, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     rest, whole = (pl.read_csv(tmp_path / "p" / f / "hitters.csv") for f in ("rest_of_season", "updated"))
     assert 0 < rest["PA"].sum() < whole["PA"].sum()
+    short = run.invoke(app, [*args, "--as-of", day, "--team-games", "10"])
+    assert short.exit_code == 0, short.output
+    assert pl.read_csv(tmp_path / "p" / "rest_of_season" / "hitters.csv")["PA"].sum() < 0.8 * rest["PA"].sum()
+    assert "give --as-of too" in run.invoke(app, [*args, "--team-games", "10"]).output
+    ahead = run.invoke(app, [args[0], "2004", *args[2:], "--as-of", "2004-06-01"])
+    assert "no game of 2004 before 2004-06-01" in ahead.output.replace("\n", " ")
     wrong = run.invoke(app, [*args, "--as-of", "2004-06-01"])
     assert wrong.exit_code == 2
     assert "is not in the season 2003" in wrong.output

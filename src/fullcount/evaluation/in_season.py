@@ -10,6 +10,7 @@ of everybody (who does not play any more has 0), rates of those who had enough o
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -42,7 +43,7 @@ def judge(
     samples: dict[tuple[Role, str, str, str], list[Paired]] = {}
     for season in seasons:
         for day in days:
-            then = date.fromisoformat(f"{season}-{day}")
+            then = _day(season, day)
             seen = system.on(then, league)
             if not 0 < seen.share < 1:
                 raise FullcountError(f"{then} is not within a season of the store")
@@ -64,12 +65,19 @@ def judge(
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
+def _day(season: int, day: str) -> date:
+    try:
+        return date.fromisoformat(f"{season}-{day}")
+    except ValueError:
+        raise FullcountError(f"{season}-{day} is no day: write MM-DD") from None
+
+
 def _samples(system: InSeason, league: League, day: date, seen: Remainder, role: Role) -> dict[tuple[str, str], Paired]:
     """Of each statistic and system its projections (second) beside ours (first) and what came."""
     batting, pitching = (g.filter(season=day.year).filter(pl.col("date") >= day) for g in system.games)
     after = League(*season_lines(batting, pitching, league.name), league.players, league.name)
     came = outcomes(after, day.year).role(role)
-    before = system.system.project(date(day.year, 3, 1), league).role(role)
+    before = system.preseason(day.year, league).role(role)
     left = 1 - seen.share
     scaled = {
         "preseason": before.with_columns(pl.col(c) * left for c in COUNTS[role]),
@@ -119,6 +127,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--out", type=Path, help="Folder for the table and a figure of each role.")
     given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     store = Store.open(given.store)
     system = InSeason.of(store, make_system(given.system, store))
     table = judge(system, League.of(store), given.seasons, given.day or DAYS, given.draws)

@@ -13,9 +13,10 @@ seasons. How much he plays in what is left is said by trees on how much he playe
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ from fullcount.projection.marcel import people
 from fullcount.projection.system import ROLES, SINGLES, League, Projection, Role, System, target_season
 from fullcount.sources.seasons import season_lines
 from fullcount.store import Store
+
+log = logging.getLogger("fullcount")
 
 Floats = NDArray[np.float64]
 Games = tuple[pl.DataFrame, pl.DataFrame]
@@ -71,7 +74,7 @@ class InSeason:
             has no file), what is learned from that season is learned on Marcel.
         games: canonical batting_games and pitching_games.
         seasons: how many earlier seasons are learned from.
-        length: games of a team in the season; by default as many as in the longest of the ten seasons before it.
+        length: games of a team in the season (60 in 2020); by default as many as in the longest of the `seasons`.
 
     Projected is whom the system projects and who has appeared this season; before the first game the system speaks.
     """
@@ -102,22 +105,32 @@ class InSeason:
             FullcountError: the season has begun and no earlier one has game lines to learn from.
         """
         season = target_season(as_of)
-        said = kept(_preseason, league, self, season)
+        said = self.preseason(season, league)
         begun = _until(self._games(season, league), as_of)
         if begun[0].is_empty():
             return Remainder(Projection.of(season), said, said, 0.0)
         earlier = [s for s in range(season - self.seasons, season) if not self._games(s, league)[0].is_empty()]
         if not earlier:
             raise FullcountError(f"{self.name}: no game lines of a season before {season} to learn from")
-        length = self.length or max(kept(_length, league, self, s) for s in earlier)
+        usual = max(kept(_length, league, self, s) for s in earlier)
+        length = self.length or usual
         share = round(float(_played(begun[0])["played"].to_numpy().mean()) / length, 2)
+        newest = begun[0]["date"].max()
+        log.info("%s: %.0f %% of the season played, up to %s; learning from %d-%d", as_of, 100 * share, newest,
+                 earlier[0], earlier[-1])  # fmt: skip
         tables = []
         for role in ROLES:
-            now = state(league, said, begun, role, as_of, length)
-            past = pl.concat([kept(_example, league, self, role, s, share) for s in earlier], how="diagonal_relaxed")
+            now = state(league, said, begun, role, as_of, length, usual)
+            past = pl.concat(
+                [kept(_example, league, self, role, s, share, usual) for s in earlier], how="diagonal_relaxed"
+            )
             tables.append(_lines(now, updated(past, now, role), playing_time(past, now, role), role))
         done, rest, both = (Projection.of(season, *pair) for pair in zip(*tables, strict=True))
         return Remainder(done, rest, both, share)
+
+    def preseason(self, season: int, league: League) -> Projection:
+        """What the system said of `season` on 1 March; asked once a season and league."""
+        return kept(_preseason, league, self, season)
 
     def _games(self, season: int, league: League) -> Games:
         return kept(_season_games, league, self, season)
@@ -126,15 +139,19 @@ class InSeason:
 # --------------------------------------------------------------------------------------------- what is known on a day
 
 
-def state(league: League, said: Projection, games: Games, role: Role, as_of: date, length: int) -> pl.DataFrame:
+def state(
+    league: League, said: Projection, games: Games, role: Role, as_of: date, length: int, usual: int
+) -> pl.DataFrame:
     """What is known on `as_of` of everybody whom `said` projects or who has appeared, a row a player, by player.
 
-    player, Name, Team; counts so far (COMPONENTS, TIMES); `pre:X`, preseason rates per PA or BF, null for whom the
-    system does not project; `past`, PA or BF of the last three seasons; `left`, games his team has left; and facts for
-    playing time, `f:X`: PA (BF), games and starts per team game, preseason playing time, age, `course_so_far`.
+    player, Name, Team (of his newest game); counts so far (COMPONENTS, TIMES); `pre:X`, preseason rates per PA or BF,
+    null for whom the system does not project; `past`, PA or BF of the last three seasons; `left`, games his team has
+    left; and facts for playing time, `f:X`: PA (BF), games and starts per team game, preseason playing time, age,
+    `course_so_far`.
 
     Args:
         games: the season's game lines before `as_of`.
+        length: games of a team in this season. usual: in the whole season that `said` is of, be this one shorter.
     """
     season, n = said.season, TIMES[role][0]
     known = league.before(date(season, 3, 1))
@@ -144,11 +161,11 @@ def state(league: League, said: Projection, games: Games, role: Role, as_of: dat
     recent = recent.group_by("player").agg(
         exposure.sum().alias("past"), exposure.filter(pl.col("season") == season - 1).sum().alias("f:last")
     )
-    table = _rates_of(said.role(role), role).join(so_far, on="player", how="full", coalesce=True, suffix=":now")
-    table = table.sort("player").with_columns(pl.coalesce("Team:now", "Team").alias("Team"))
+    table = _rates_of(said.role(role), role).join(so_far, on="player", how="full", coalesce=True).sort("player")
     for more in (people(known.players, season).rename({"Name": "registered"}), recent,
                  course_so_far(games[ROLES.index(role)], role, as_of)):  # fmt: skip
         table = table.join(more, on="player", how="left", maintain_order="left")
+    table = table.with_columns(pl.coalesce("team", "Team").alias("Team")).drop("team")
     table = table.join(_played(games[0]), left_on="Team", right_on="team", how="left", maintain_order="left")
     team_games = pl.col("played").fill_null(pl.col("played").mean())
     told = [c for c in dict.fromkeys((*COMPONENTS[role], *TIMES[role])) if so_far[c].null_count() < so_far.height]
@@ -158,27 +175,28 @@ def state(league: League, said: Projection, games: Games, role: Role, as_of: dat
         pl.col(*told, "past", "^f:(last|G|started|recent.*)$").fill_null(0.0),
         (length - team_games).clip(lower_bound=0.0).alias("left"),
         pl.col("age").cast(pl.Float64).alias("f:age"),
-        (pl.col("pre") / length).alias("f:pre"),
+        (pl.col("pre") / usual).alias("f:pre"),
         (team_games / length).alias("f:share"),
     ).with_columns(
         pl.col("past").alias("f:past"),
         *((pl.col(c) / team_games).alias(f"f:{c}") for c in per_game),
         pl.col("f:G", "f:started") / team_games,
-    ).drop("registered", "age", "played", "Team:now")  # fmt: skip
+    ).drop("registered", "age", "played")  # fmt: skip
 
 
 def course_so_far(games: pl.DataFrame, role: Role, as_of: date) -> pl.DataFrame:
     """How a season's game lines went until `as_of`, a row a player.
 
-    player; `f:G`, `f:started` (games); `f:each` (PA or BF a game); `f:slot` (mean place in the order, hitters); `f:gap`
-    and `f:since`, days since his last and first game; of the last 14 and 30 days PA or BF and starts a day.
+    player; `team` of the newest; `f:G`, `f:started` (games); `f:each` (PA or BF a game); `f:slot` (mean place in the
+    order, hitters); `f:gap` and `f:since`, days since his last and first game; of the last 14 and 30 days PA or BF and
+    starts a day.
     """
     n = pl.col("PA" if role == "hitters" else "BF").cast(pl.Float64)
     started = pl.col("starter" if role == "hitters" else "GS").cast(pl.Float64)
     ago = (pl.lit(as_of) - pl.col("date")).dt.total_days().cast(pl.Float64)
     return games.sort("player", "date", "game_id").group_by("player", maintain_order=True).agg(
-        pl.len().cast(pl.Float64).alias("f:G"), started.sum().alias("f:started"), n.mean().alias("f:each"),
-        ago.min().alias("f:gap"), ago.max().alias("f:since"),
+        pl.col("team").last(), pl.len().cast(pl.Float64).alias("f:G"), started.sum().alias("f:started"),
+        n.mean().alias("f:each"), ago.min().alias("f:gap"), ago.max().alias("f:since"),
         *([pl.col("lineup_slot").cast(pl.Float64).mean().alias("f:slot")] if role == "hitters" else []),
         *((x.filter(ago <= d).sum() / d).alias(f"f:recent{d}:{c}") for d in WINDOWS
           for c, x in (("n", n), ("started", started))),
@@ -186,14 +204,14 @@ def course_so_far(games: pl.DataFrame, role: Role, as_of: date) -> pl.DataFrame:
 
 
 def totals(games: Games, role: Role, league: str) -> pl.DataFrame:
-    """Sums of game lines in the words of a Projection, Float64: player, Team, COMPONENTS, TIMES."""
-    summed = season_lines(*games, league)[ROLES.index(role)].rename({"team": "Team"})
+    """Sums of game lines in the words of a Projection, Float64: player, COMPONENTS, TIMES."""
+    summed = season_lines(*games, league)[ROLES.index(role)]
     if role == "hitters":
         summed = summed.filter(~pl.col("is_pitcher").fill_null(False), pl.col("PA") > 0).with_columns(SINGLES)
     else:
         summed = summed.filter(pl.col("BF") > 0).rename({"BF": "TBF"})
     counts = list(dict.fromkeys((*COMPONENTS[role], *TIMES[role])))
-    return summed.select("player", "Team", pl.col(counts).cast(pl.Float64))
+    return summed.select("player", pl.col(counts).cast(pl.Float64))
 
 
 def _rates_of(said: pl.DataFrame, role: Role) -> pl.DataFrame:
@@ -230,18 +248,18 @@ def _preseason(league: League, system: InSeason, season: int) -> Projection:
     return system.system.project(date(season, 3, 1), league)
 
 
-def _example(league: League, system: InSeason, role: Role, season: int, share: float) -> pl.DataFrame:
+def _example(league: League, system: InSeason, role: Role, season: int, share: float, usual: int) -> pl.DataFrame:
     """`state` of an earlier season when `share` of it was played, and what came after (`y:X`, TIMES and COMPONENTS)."""
     games, length = kept(_season_games, league, system, season), kept(_length, league, system, season)
     each = games[0].select("team", "game_id", "date").unique()["date"].sort()
-    day: date = each[min(int(share * len(each)), len(each) - 1)]
+    day: date = max(each[min(int(share * len(each)), len(each) - 1)], each[0] + timedelta(1))
     try:
-        said = kept(_preseason, league, system, season)
+        said = system.preseason(season, league)
     except FullcountError:
         said = base(league, season)
-    now = state(league, said, _until(games, day), role, day, length)
+    now = state(league, said, _until(games, day), role, day, length, usual)
     after = totals((games[0].filter(pl.col("date") >= day), games[1].filter(pl.col("date") >= day)), role, league.name)
-    after = after.select("player", pl.exclude("player", "Team").name.prefix("y:"))
+    after = after.select("player", pl.exclude("player").name.prefix("y:"))
     return now.join(after, on="player", how="left", maintain_order="left").with_columns(
         pl.col("^y:.*$").fill_null(0.0), season=pl.lit(season)
     )
@@ -259,12 +277,10 @@ def playing_time(past: pl.DataFrame, now: pl.DataFrame, role: Role) -> dict[str,
     facts = [c for c in now.columns if c.startswith("f:")]
     naive = {TIMES[role][0]: pl.mean_horizontal("f:pre", f"f:{TIMES[role][0]}"), "G": pl.col("f:G"),
              "GS": pl.col("f:started")}  # fmt: skip
+    then, here = (t.select(e.alias(c) for c, e in naive.items() if c in TIMES[role]) for t in (past, now))
     left = np.maximum(_floats(past, "left"), 1.0)
-    times = {}
-    for c in TIMES[role]:
-        usual, base = (t.select(naive[c]).to_series() for t in (past, now))
-        more = boost(past.select(facts), now.select(facts), {c: past[f"y:{c}"] / left - usual})
-        times[c] = np.maximum(base.to_numpy() + more[c], 0.0) * _floats(now, "left")
+    more = boost(past.select(facts), now.select(facts), {c: past[f"y:{c}"] / left - then[c] for c in TIMES[role]})
+    times = {c: np.maximum(_floats(here, c) + m, 0.0) * _floats(now, "left") for c, m in more.items()}
     if role == "pitchers":
         times["GS"] = np.minimum(times["GS"], times["G"])
     return times
