@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from fullcount.cli import app
 from fullcount.errors import FullcountError
 from fullcount.evaluation.starts import ceiling, judge, known, other_counts, reliability
 from fullcount.priors import Priors
-from fullcount.projection.game_lines import OVER, POINTS, game_lines, read_schedule, store_schedule
+from fullcount.projection.game_lines import OVER, POINTS, _pitcher, game_lines, read_schedule, store_schedule
 from fullcount.projection.match_ups import hand_factors
 from fullcount.projection.starts import COUNTS, KEYS, decayed, dispersion, expected, facts, log_score, over, played
 from fullcount.simulated.league import SimulatedLeague
@@ -188,6 +189,12 @@ def test_lists(sim_store: Store, days: list[date]) -> None:
     once = found.pitchers.filter(pl.col("player") == twice["player"][0])
     assert twice["games"][0] == once.height > 1
     assert twice["SO"][0] == pytest.approx(once["SO"].sum())
+    met = [
+        f"{d:%m-%d} {'' if h else '@'}{o}" for d, h, o in once.sort("date").select("date", "home", "opponent").rows()
+    ]
+    assert twice["opponents"][0] == ", ".join(met)
+    names = dict(found.pitchers.select("player", "Name").rows())
+    assert {names[p] for p in found.hitters["pitcher"]} == set(found.hitters["against"])
     assert set(twice["player"]) == {p for (p,), part in found.pitchers.group_by("player") if part.height > 1}
 
 
@@ -227,9 +234,48 @@ def test_a_schedule_of_ones_own(sim_store: Store, days: list[date], tmp_path: Pa
     assert own.pitchers.height == 1
     who = pl.col("player") == games["home_pitcher"][0]
     assert_frame_equal(own.pitchers, real.pitchers.filter(who))
+    path.write_text(path.read_text().upper().replace("DATE,HOME,AWAY,HOME_PITCHER,AWAY_PITCHER", "date,home,away,x,y"))
+    unnamed = game_lines(sim_store, read_schedule(path, sim_store, days[6]), days[6])  # nobody is named yet
+    assert unnamed.pitchers.is_empty()
+    assert unnamed.pitchers.columns == real.pitchers.columns
+    assert unnamed.hitters["against"].null_count() == unnamed.hitters.height > 0
     facing_nobody = own.hitters.filter(pl.col("team") == games["home"][0])
     assert facing_nobody["pitcher"].null_count() == facing_nobody.height > 0
     assert facing_nobody["H"].is_finite().all()
+
+
+def test_names_of_pitchers(sim_store: Store, days: list[date], tmp_path: Path) -> None:
+    """However they are spelled; two of one name are told apart by id."""
+    game = store_schedule(sim_store, days[6]).row(0, named=True)
+    players = sim_store.table("players")
+    row = players.filter(player=game["home_pitcher"]).row(0, named=True)
+    path = tmp_path / "week.csv"
+    text = "date,home,away,home_pitcher\n{},{},{},{}\n"
+    path.write_text(
+        text.format(days[6], game["home"], game["away"], f" {row['first_name']} {row['last_name']}".upper())
+    )
+    assert read_schedule(path, sim_store, days[6])["home_pitcher"].item() == game["home_pitcher"]
+    ids = {"will smith": {5: 2019, 7: 2024}}
+    with pytest.raises(
+        FullcountError, match=r"2 pitchers are called 'Will Smith': .* 5 \(until 2019\), 7 \(until 2024\)"
+    ):
+        _pitcher("Will Smith", ids, path)
+
+
+def test_a_traded_hitter_is_listed_at_once(sim_league: SimulatedLeague, days: list[date], tmp_path: Path) -> None:
+    """With his new team, after one game for it."""
+    lines = sim_league.tables.batting_games
+    regulars = lines.filter(pl.col("starter"), pl.col("date") == days[9], pl.col("team") == "T01")
+    other = lines.filter(pl.col("date") == days[9], pl.col("team") != "T01")["team"][0]
+    moved = (pl.col("player") == regulars["player"][0]) & (pl.col("date") == days[9])
+    traded = lines.with_columns(team=pl.when(moved).then(pl.lit(other)).otherwise("team"))
+    store = Store.open_or_create(tmp_path / "s").add(
+        dataclasses.replace(sim_league.tables, batting_games=traded), "sim"
+    )
+    hitters = game_lines(store, store_schedule(store, days[10], 3), days[10]).hitters
+    his = hitters.filter(player=regulars["player"][0])
+    assert set(his["team"]) == {other}
+    assert his["starts"].is_between(0.5, 1.0).all()
 
 
 @pytest.mark.parametrize(
@@ -240,7 +286,7 @@ def test_a_schedule_of_ones_own(sim_store: Store, days: list[date], tmp_path: Pa
         ("date,home,away,home_pitcher\n2003-07-01,T01,T02,Nobody Atall\n", "'Nobody Atall': no such pitcher"),
         ("date,home,away\n1 July,T01,T02\n", "needs a date"),
         ("day,home,away\n2003-07-01,T01,T02\n", "no column date"),
-        ("date,home,away\n2003-08-01,T01,T02\n", "no games on the 1 days"),
+        ("date,home,away\n2003-08-01,T01,T02\n", "no games on 2003-07-01"),
         ("", "not a readable CSV"),
     ],
 )
@@ -267,7 +313,10 @@ def test_command(sim_store: Store, days: list[date], tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     for name, column in (("pitchers", "P(SO>5.5)"), ("hitters", "RBI"), ("two_starts", "games")):
         assert column in pl.read_csv(tmp_path / "out" / f"{name}.csv").columns
-    assert CliRunner().invoke(app, [*given, "--date", "2003-12-24"]).exit_code == 2
+    assert "hitters from" in result.output
+    wrong = CliRunner().invoke(app, [*given, "--date", "2003-12-24"])
+    assert wrong.exit_code == 2
+    assert "give a --schedule" in wrong.output.replace("\n", " ")
 
 
 def test_judging(sim_store: Store) -> None:
@@ -277,6 +326,8 @@ def test_judging(sim_store: Store) -> None:
     assert table["n"].unique().to_list() == [80]
     assert table["gain"][0] == 0
     assert reliability(sure)["n"].sum() == sure.height == 80 * 2 * 3
+    with pytest.raises(FullcountError, match="no starts of 2000, which judging 2002 needs"):
+        known(sim_store, [2002])
     assert other_counts(starts, [2003])["count"].to_list() == [c for c in COUNTS if c != "SO"]
 
 

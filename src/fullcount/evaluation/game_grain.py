@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from fullcount.errors import FullcountError
+from fullcount.errors import FullcountError, told
 from fullcount.evaluation.metrics import Array, Paired, mae, paired_bootstrap, rmse
 from fullcount.evaluation.pitch_grain import Floats, odds
 from fullcount.sources.tables import Tables
@@ -248,4 +248,4 @@ def main(grain: str) -> None:
 
 
 if __name__ == "__main__":
-    main("game")
+    told(lambda: main("game"))

@@ -11,10 +11,12 @@ import polars as pl
 
 from fullcount.adaptation.performance import SampleSource
 from fullcount.adaptation.samples import samples
-from fullcount.errors import FullcountError
+from fullcount.errors import FullcountError, told
 from fullcount.evaluation.game_grain import forecasts, judge_games, starts_table
 from fullcount.fields import OUTCOMES
 from fullcount.priors import EXTRAS, Priors
+from fullcount.projection.starts import regular
+from fullcount.sources.seasons import main_league
 from fullcount.store import Store
 from fullcount.training.jobs import load_task
 from fullcount.windows import History
@@ -53,7 +55,7 @@ def compare(store: Store, runs: dict[str, Path], season: int, target: str = "K")
 
     A start of a pitcher without history gets the ten-line forecast from a fitted run too, so that all starts count.
     """
-    lines = store.table("pitching_games")
+    lines = regular(store, "pitching_games", main_league(store.games["league"]))
     starts = starts_table(lines, season)
     rivals = forecasts(lines, season)
     ten = rivals["ten lines"]
@@ -77,6 +79,8 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help="fitted game-grain pitcher runs")
     given = parser.parse_args()
     runs = {name: Path(run) for name, _, run in (r.partition("=") for r in given.runs)}
+    if not all(run.name for run in runs.values()):
+        raise FullcountError(f"runs are given as NAME=RUN, not {' '.join(given.runs)}")
     store = Store.open(given.store)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=140, float_precision=3):
         for season in given.season:
@@ -84,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from rich.progress import track
 from scipy.special import xlogy
 
+from fullcount.errors import FullcountError, told
 from fullcount.evaluation.metrics import Paired, log_loss_gain, paired_bootstrap, pearson
 from fullcount.priors import Priors
 from fullcount.projection.match_ups import COUNTS, KEYS, hitters
@@ -38,8 +40,11 @@ def judge(store: Store, seasons: list[int], draws: int = 200) -> pl.DataFrame:
     """Per season and count: n, r of his own rates and of the match-up, `difference` (`low`, `high`), and `gain`, by how
     much the match-up's Poisson is likelier, in thousandths of a nat a game (`gain_low`, `gain_high`)."""
     priors, rows = Priors(store), []
-    for season in seasons:
-        said = hitters(store, priors, begun(store, priors.league_name, season))
+    for season in track(seasons, description="seasons", transient=True):
+        asked = begun(store, priors.league_name, season)
+        if asked.is_empty():
+            raise FullcountError(f"the store has no hitters' games of {season}")
+        said = hitters(store, priors, asked)
         players, ones = said["player"].to_numpy(), np.ones(said.height)
         for count in COUNTS[1:]:
             y, plain, ours = (said[c].to_numpy() for c in (f"y:{count}", f"plain:{count}", count))
@@ -67,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

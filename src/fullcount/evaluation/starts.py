@@ -12,12 +12,26 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from rich.progress import track
 
+from fullcount.errors import FullcountError, told
 from fullcount.evaluation.game_grain import forecasts, judge_games, r2
 from fullcount.evaluation.game_model import game_source
 from fullcount.evaluation.metrics import log_loss_gain, pearson
 from fullcount.priors import Priors
-from fullcount.projection.starts import COUNTS, SEASONS, Floats, dispersion, expected, facts, log_score, over, played
+from fullcount.projection.starts import (
+    COUNTS,
+    SEASONS,
+    Floats,
+    dispersion,
+    expected,
+    facts,
+    log_score,
+    over,
+    played,
+    regular,
+)
+from fullcount.sources.seasons import main_league
 from fullcount.store import Store
 
 #: Components of the embeddings that trees are given.
@@ -26,9 +40,16 @@ LINES = (4.5, 5.5, 6.5)
 
 
 def known(store: Store, seasons: list[int]) -> pl.DataFrame:
-    """`facts` of every start of the seasons judged, of the one before each and of those that trees learn from."""
+    """`facts` of every start of the seasons judged, of the one before each and of those that trees learn from.
+
+    FullcountError where the store lacks one of the seasons or the two before it.
+    """
     priors = Priors(store)
     starts = played(store, priors.league_name)
+    have = set(starts["season"].unique())
+    for season in seasons:
+        if missing := [s for s in range(season - 2, season + 1) if s not in have]:
+            raise FullcountError(f"the store has no starts of {missing[0]}, which judging {season} needs")
     first = max(min(seasons) - 1 - SEASONS, int(starts["season"].min()) + 1)  # type: ignore[arg-type]
     return facts(store, priors, starts.filter(pl.col("season").is_between(first, max(seasons))))
 
@@ -36,7 +57,11 @@ def known(store: Store, seasons: list[int]) -> pl.DataFrame:
 def with_line_ups(store: Store, starts: pl.DataFrame) -> pl.DataFrame:
     """`starts` with the batters who did start against them in place of those lately sent out: known an hour before."""
     priors = Priors(store)
-    batters = store.table("batting_games").filter("starter").select("game_id", "date", "player", opponent="team")
+    batters = (
+        regular(store, "batting_games", priors.league_name)
+        .filter("starter")
+        .select("game_id", "date", "player", opponent="team")
+    )
     of = priors.features("batter", batters["player"].to_numpy(), batters["date"].cast(pl.Int32).to_numpy())
     names = {"x:line-up K": 0, "x:line-up BB": 1, "x:line-up HR": 5}
     mean = batters.with_columns(pl.Series(n, of[:, i].astype(np.float64)) for n, i in names.items())
@@ -61,7 +86,8 @@ def season_forecasts(
     store: Store, starts: pl.DataFrame, season: int, others: Mapping[str, pl.DataFrame]
 ) -> dict[str, Floats]:
     """Expected strikeouts of the starts of `season`, by the formula (first) and by trees on `starts` and `others`."""
-    found = {"ten lines": forecasts(store.table("pitching_games"), season)["ten lines"]}
+    lines = regular(store, "pitching_games", main_league(store.games["league"]))
+    found = {"ten lines": forecasts(lines, season)["ten lines"]}
     for name, frame in {"trees": starts, **others}.items():
         now = frame.filter(pl.col("season") == season)
         found[name] = expected(frame, now, "SO")
@@ -85,7 +111,7 @@ def judge(
     if run is not None:
         others["trees, embedding"] = with_embeddings(store, run, starts)
     every = sorted({*seasons, *(s - 1 for s in seasons)})
-    said = {s: season_forecasts(store, starts, s, others) for s in every}
+    said = {s: season_forecasts(store, starts, s, others) for s in track(every, description="seasons", transient=True)}
     rows, sure = [], []
     for season in seasons:
         now = starts.filter(pl.col("season") == season).with_columns(K="SO")
@@ -182,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    told(main)

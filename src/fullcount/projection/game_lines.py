@@ -6,17 +6,22 @@ ones, is read. A schedule of the future is a CSV.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
+from rich.progress import track
 
 from fullcount.errors import FullcountError
 from fullcount.priors import Priors
 from fullcount.projection import match_ups, starts
+from fullcount.projection.playing_time import spelling
 from fullcount.projection.starts import dispersion, expected, facts, over, played
 from fullcount.store import Store
+
+log = logging.getLogger("fullcount")
 
 #: Lines of P(SO > x).
 OVER = tuple(x + 0.5 for x in range(3, 10))
@@ -36,17 +41,21 @@ class GameLines:
 
     Attributes:
         pitchers: date, player, Name, team, opponent, home, IP, `starts.COUNTS`, `P(SO>3.5)` .. `P(SO>9.5)`, points.
-        hitters: the same keys, the opposing `pitcher`, `starts` (share of his team's games that he started of late),
-            and, of a game that he starts, `match_ups.COUNTS` and points.
+        hitters: the same keys, the opposing `pitcher` (id) and `against` (his name), `starts` (share of his team's
+            games that he started of late), and, of a game that he starts, `match_ups.COUNTS` and points.
     """
 
     pitchers: pl.DataFrame
     hitters: pl.DataFrame
 
     def two_starts(self) -> pl.DataFrame:
-        """Pitchers with two starts or more: how many (`games`), and the sums of their lines, best points first."""
-        sums = ("IP", *starts.COUNTS, "points")
-        table = self.pitchers.group_by("player", "Name", "team").agg(pl.len().alias("games"), pl.col(sums).sum())
+        """Pitchers with two starts or more: how many (`games`), against whom and when (`opponents`: "06-10 CHA, 06-15
+        @TEX"), and the sums of their lines, best points first."""
+        met = pl.format("{} {}{}", pl.col("date").dt.strftime("%m-%d"), pl.when("home").then(pl.lit("")).otherwise(
+            pl.lit("@")), "opponent")  # fmt: skip
+        table = self.pitchers.sort("date").group_by("player", "Name", "team", maintain_order=True).agg(
+            pl.len().alias("games"), met.str.join(", ").alias("opponents"), pl.col("IP", *starts.COUNTS, "points").sum()
+        )  # fmt: skip
         return table.filter(pl.col("games") > 1).sort("points", "player", descending=[True, False])
 
 
@@ -63,7 +72,10 @@ def game_lines(store: Store, schedule: pl.DataFrame, as_of: date) -> GameLines:
         raise FullcountError(f"the store has no games before {as_of} to learn from")
     if early := [str(d) for d in schedule["date"] if d < as_of]:
         raise FullcountError(f"a game of the schedule is on {early[0]}, before {as_of}")
-    newest = known.sort("date", "game_id").group_by(home="home_team").agg(usual=pl.col("park").last())
+    log.info("play up to %s is read", known["date"].max())
+    # Where it plays most of its games, not where it played the last one: London, a field of dreams.
+    parks = known.group_by("season", "park", home="home_team").len()
+    newest = parks.sort("season", "len", "park").group_by("home").agg(usual=pl.col("park").last())
     schedule = schedule.join(newest, on="home", how="left", maintain_order="left")
     schedule = schedule.with_columns(
         park=pl.coalesce("park", "usual"), season=pl.col("date").dt.year().cast(pl.Int16), as_of=pl.lit(as_of)
@@ -83,8 +95,13 @@ def game_lines(store: Store, schedule: pl.DataFrame, as_of: date) -> GameLines:
 
 
 def _pitchers(store: Store, priors: Priors, asked: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
+    columns = ("IP", *starts.COUNTS, *(f"P(SO>{x})" for x in OVER))
     asked = asked.filter(pl.col("player").is_not_null()).select(starts.KEYS)
-    season = int(asked["season"].min() or 0)  # type: ignore[arg-type]
+    if asked.is_empty():  # nobody is named yet
+        return _listed(
+            asked.with_columns(pl.lit(None, pl.Float64).alias(c) for c in columns), names, "pitchers", columns
+        )
+    season = int(asked["season"].min())  # type: ignore[arg-type]
     past = played(store, priors.league_name).filter(
         pl.col("season").is_between(season - 1 - starts.SEASONS, season - 1)
     )
@@ -92,26 +109,31 @@ def _pitchers(store: Store, priors: Priors, asked: pl.DataFrame, names: pl.DataF
         raise FullcountError(f"the store has no starts before {season} to learn from")
     known = facts(store, priors, pl.concat([past, asked], how="diagonal"))
     past, now = known.head(past.height), known.tail(asked.height)
-    line = asked.with_columns(pl.Series(c, expected(past, now, c), pl.Float64) for c in starts.COUNTS)
+    counts = track(starts.COUNTS, description="starters", transient=True)
+    line = asked.with_columns([pl.Series(c, expected(past, now, c), pl.Float64) for c in counts])
     last = past.filter(pl.col("season") == past["season"].max())
     spread = dispersion(expected(past, last, "SO"), last["SO"].to_numpy())
     so = line["SO"].to_numpy()
     line = line.with_columns(
         (pl.col("outs") / 3).alias("IP"), *(pl.Series(f"P(SO>{x})", over(so, x, spread)) for x in OVER)
     )
-    return _listed(line, names, "pitchers", ("IP", *starts.COUNTS, *(f"P(SO>{x})" for x in OVER)))
+    return _listed(line, names, "pitchers", columns)
 
 
 def _hitters(store: Store, priors: Priors, asked: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
     lines = starts.regular(store, "batting_games", priors.league_name).filter(pl.col("date") < asked["as_of"].min())
-    newest = lines.sort("date", "game_id").group_by("player", maintain_order=True).agg(pl.col("team").last())
-    who = newest.join(asked, on="team").sort("date", "team", "player")
+    newest = lines.sort("date", "game_id").group_by("player", maintain_order=True).agg(
+        pl.col("team").last(), pitcher=pl.col("is_pitcher").fill_null(False).mean() > 0.5
+    )  # fmt: skip
+    who = newest.filter(~pl.col("pitcher")).drop("pitcher").join(asked, on="team").sort("date", "team", "player")
     began = lines.filter("starter").with_columns(n=1.0)
-    own = starts.decayed(began, who, ["player", "team"], ["n"], OF_LATE)["n"]
+    own = starts.decayed(began, who, ["player"], ["n"], OF_LATE)["n"]  # for whatever team
     games = starts.decayed(began.unique(["game_id", "team"]), who, ["team"], ["n"], OF_LATE)["n"]
-    who = who.with_columns(starts=pl.Series(own) / pl.Series(games)).filter(pl.col("starts") >= LISTED)
+    who = who.with_columns(starts=(pl.Series(own) / pl.Series(games)).clip(upper_bound=1.0))
+    who = who.filter(pl.col("starts") >= LISTED)
     line = match_ups.hitters(store, priors, who.select(*match_ups.KEYS, "starts"))
-    return _listed(line, names, "hitters", ("pitcher", "starts", *match_ups.COUNTS))
+    line = line.join(names.rename({"player": "pitcher", "Name": "against"}), on="pitcher", how="left")
+    return _listed(line, names, "hitters", ("pitcher", "against", "starts", *match_ups.COUNTS))
 
 
 def _listed(line: pl.DataFrame, names: pl.DataFrame, role: str, columns: tuple[str, ...]) -> pl.DataFrame:
@@ -129,7 +151,9 @@ def store_schedule(store: Store, first: date, days: int = 1) -> pl.DataFrame:
         pl.col("date").is_between(first, first + timedelta(days - 1)),
     )
     if games.is_empty():
-        raise FullcountError(f"the store has no regular-season games of {league} on the {days} days from {first} on")
+        raise FullcountError(
+            f"the store has no regular-season games of {league} {_from(first, days)}: give a --schedule of coming ones"
+        )
     games = games.sort("date", "game_id").rename(
         {"home_team": "home", "away_team": "away", "home_starter": "home_pitcher", "away_starter": "away_pitcher"}
     )
@@ -139,7 +163,8 @@ def store_schedule(store: Store, first: date, days: int = 1) -> pl.DataFrame:
 def read_schedule(path: Path, store: Store, first: date, days: int = 1) -> pl.DataFrame:
     """The games of a CSV from `first` on: date, home, away, and optionally park, home_pitcher and away_pitcher.
 
-    Pitchers by MLBAM id or name, empty where nobody is named yet; the park is the home team's unless it says another.
+    Pitchers by MLBAM id or name, accents and capitals as you like, empty where nobody is named yet; the park is the
+    home team's unless it says another.
     """
     try:
         table = pl.read_csv(path, infer_schema=False)
@@ -154,7 +179,7 @@ def read_schedule(path: Path, store: Store, first: date, days: int = 1) -> pl.Da
         raise FullcountError(f"{path}: every game needs a date (YYYY-MM-DD), a home and an away team")
     table = table.filter(pl.col("date").is_between(first, first + timedelta(days - 1)))
     if table.is_empty():
-        raise FullcountError(f"{path}: no games on the {days} days from {first} on")
+        raise FullcountError(f"{path}: no games {_from(first, days)}")
     games = store.games.filter(pl.col("game_type") == "R")
     _known(path, "team", pl.concat([table["home"], table["away"]]), games["home_team"])
     _known(path, "park", table["park"], games["park"])
@@ -166,33 +191,36 @@ def read_schedule(path: Path, store: Store, first: date, days: int = 1) -> pl.Da
     return table.with_columns(**pitchers).select(SCHEDULE)
 
 
-def _ids(store: Store) -> dict[str, list[int]]:
-    """Ids of those who have pitched, by id as text and by name."""
-    pitched = store.table("players").join(
-        store.table("pitching_games").select("player").unique(), on="player", how="semi"
-    )
-    found: dict[str, list[int]] = {}
-    for player, first, last in pitched.select("player", "first_name", "last_name").iter_rows():
-        for key in {str(player), f"{first} {last}"}:
-            found.setdefault(key, []).append(player)
+def _from(first: date, days: int) -> str:
+    return f"on {first}" if days == 1 else f"from {first} to {first + timedelta(days - 1)}"
+
+
+def _ids(store: Store) -> dict[str, dict[int, int]]:
+    """Those who have pitched and their last seasons, by id as text and by name (see `spelling`)."""
+    seasons = store.table("pitching_games").group_by("player").agg(pl.col("season").max())
+    called = spelling(pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True))
+    pitched = store.table("players").join(seasons, on="player").select("player", "season", called.alias("name"))
+    found: dict[str, dict[int, int]] = {}
+    for player, season, name in pitched.sort("player").iter_rows():
+        for key in (str(player), name):
+            found.setdefault(key, {})[player] = season
     return found
 
 
-def _pitcher(text: str | None, ids: dict[str, list[int]], path: Path) -> int | None:
+def _pitcher(text: str | None, ids: dict[str, dict[int, int]], path: Path) -> int | None:
     if text is None or not text.strip():
         return None
-    found = ids.get(text.strip(), [])
-    if len(found) != 1:
-        why = (
-            f"{len(found)} pitchers have this name; give the id of one of {found}"
-            if found
-            else "no such pitcher in the store"
-        )
-        raise FullcountError(f"{path}: pitcher {text.strip()!r}: {why}")
-    return found[0]
+    found = ids.get(pl.select(spelling(pl.lit(text))).item(), {})
+    if not found:
+        raise FullcountError(f"{path}: pitcher {text.strip()!r}: no such pitcher in the store")
+    if len(found) > 1:
+        who = ", ".join(f"{player} (until {season})" for player, season in found.items())
+        raise FullcountError(f"{path}: {len(found)} pitchers are called {text.strip()!r}: give the id of one of {who}")
+    return next(iter(found))
 
 
 def _known(path: Path, what: str, given: pl.Series, known: pl.Series) -> None:
+    names = known.drop_nulls().unique().sort().to_list()
     for value in given.drop_nulls().unique().sort().to_list():
-        if value not in set(known):
-            raise FullcountError(f"{path}: no {what} {value!r}; the store knows {', '.join(sorted(set(known)))}")
+        if value not in names:
+            raise FullcountError(f"{path}: no {what} {value!r}; the store knows {', '.join(names)}")

@@ -30,6 +30,8 @@ KEYS = ("season", "date", "as_of", "player", "team", "opponent", "home", "park")
 COUNTS = ("BF", "outs", "SO", "BB", "H", "HR", "ER")
 #: Half-lives in days of his last starts and of the months behind them; of the league's level; of a line-up.
 LATELY, MONTHS, LEVEL, LINEUP = 20.0, 100.0, 60.0, 15.0
+#: Half-lives after which a line is forgotten.
+FORGOTTEN = 40
 #: Seasons learned from, and trees: chosen on 2016-19.
 SEASONS = 10
 TREES = 600
@@ -42,7 +44,10 @@ def regular(store: Store, name: str, league: str) -> pl.DataFrame:
 
 
 def played(store: Store, league: str) -> pl.DataFrame:
-    """Every start that was made: game_id, `KEYS` as of the morning of the game, `COUNTS` as they happened."""
+    """Every start that was made: game_id, `KEYS` as of the morning of the game, `COUNTS` as they happened.
+
+    In the order of `game_grain.starts_table`.
+    """
     parks = store.games.select("game_id", "park")
     starts = regular(store, "pitching_games", league).filter(pl.col("GS") == 1).join(parks, on="game_id")
     starts = starts.with_columns(as_of="date").sort("date", "game_id", "home")
@@ -52,10 +57,10 @@ def played(store: Store, league: str) -> pl.DataFrame:
 def decayed(lines: pl.DataFrame, asked: pl.DataFrame, by: list[str], columns: list[str], half_life: float) -> Sums:
     """[asked] sums of `columns` of the `lines` of the same `by` dated before `as_of`, halved every `half_life` days.
 
-    0 where there are none in the last forty half-lives.
+    0 where there are none in the last `FORGOTTEN` half-lives.
     """
     rate = np.log(2) / half_life
-    lines = lines.filter(pl.col("date") >= asked["as_of"].min() - timedelta(40 * half_life))  # type: ignore[operator]
+    lines = lines.filter(pl.col("date") >= asked["as_of"].min() - timedelta(FORGOTTEN * half_life))  # type: ignore[operator]
     age = (pl.col("date") - pl.col("origin")).dt.total_days() * rate
     daily = (
         lines.group_by(*by, "date")
@@ -174,7 +179,8 @@ def _whiffs(store: Store, league: str, asked: pl.DataFrame) -> Sums:
 
 def _line_ups(store: Store, priors: Priors, asked: pl.DataFrame) -> Sums:
     """How the opponent's line-ups of the last weeks strike out, walk and homer, by their batters' priors then."""
-    batters = regular(store, "batting_games", priors.league_name).filter("starter")
+    first = asked["as_of"].min() - timedelta(FORGOTTEN * LINEUP)  # type: ignore[operator]
+    batters = regular(store, "batting_games", priors.league_name).filter("starter", pl.col("date") >= first)
     day = batters["date"].cast(pl.Int32).to_numpy()
     of = priors.features("batter", batters["player"].to_numpy(), day).astype(np.float64)
     names = [f"line-up {o}" for o in ("K", "BB", "HR")]
