@@ -113,10 +113,16 @@ def test_names(points: Points) -> None:
     with pytest.raises(FullcountError, match=r"has no season 2025 .*there are 2010, 2011"):
         find_player(points, "José P12", 2025)
     twins = Points("batter", points.table.with_columns(Name=pl.lit("Will Smith")), points.vectors)
-    with pytest.raises(FullcountError, match="will smith is 120 players in 2012: give one of the ids 0, 1"):
+    with pytest.raises(FullcountError, match=r"smith is 120 batters in 2012: give one of the ids 0 \(aged 22\), 1"):
         find_player(twins, "will smith", 2012)
-    with pytest.raises(FullcountError, match=r"player 5 has no season 2030 .*he has 2010"):
+    with pytest.raises(FullcountError, match=r"player 5 has no season 2030 .*there are 2010"):
         similar(points, 5, 2030)
+
+
+def test_who_has_no_name_is_no_suggestion(points: Points) -> None:
+    nameless = points.table.with_columns(Name=pl.when(pl.col("player") != 3).then("Name"))
+    with pytest.raises(FullcountError, match="did you mean José P12"):
+        find_player(Points("batter", nameless, points.vectors), "Joze P12", 2012)
 
 
 def test_too_few_seasons(points: Points) -> None:

@@ -42,7 +42,7 @@ def judge(points: Points, seasons: Sequence[int], n: int = 10, draws: int = 1000
     """
     rng, role = np.random.default_rng(seed), points.role
     columns = [*RATES[role], *(f"next {c}" for c in JUDGED[role])]
-    table = points.table.with_columns((pl.col(c) - pl.col(c).mean()).over("season") for c in columns)
+    table = points.table.with_columns((pl.col(c) - pl.col(c).mean()).over("season", "league") for c in columns)
     lines = table.select(RATES[role]).fill_null(0.0).to_numpy()
     came = table.select(f"next {c}" for c in JUDGED[role]).to_numpy()
     weight = table[f"next {EXPOSURE[ROLE[role]]}"].fill_null(0.0).to_numpy()

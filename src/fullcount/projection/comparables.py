@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from fullcount.adaptation.performance import EmbeddingCache, pool
+from fullcount.adaptation.performance import pool
 from fullcount.errors import FullcountError
 from fullcount.priors import Priors
 from fullcount.projection.playing_time import spelling
 from fullcount.projection.system import COUNTS, SINGLES, League, Role, rates
 from fullcount.store import PlayerRole, Store, day_number
-from fullcount.training.jobs import load_encoder
+from fullcount.training.jobs import embedding_cache, load_encoder
 from fullcount.windows import History, Window
 
 Floats = NDArray[np.float64]
@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 ROLE: dict[PlayerRole, Role] = {"batter": "hitters", "pitcher": "pitchers"}
 #: Least PA or BF of a season that is a point.
 LEAST: dict[PlayerRole, int] = {"batter": 200, "pitcher": 150}
+UNIT: dict[PlayerRole, str] = {"batter": "plate appearances", "pitcher": "batters faced"}
 #: What is shown of a season, and of the one after it.
 SHOWN: dict[PlayerRole, tuple[str, ...]] = {
     "batter": ("PA", "K%", "BB%", "HR%", "AVG", "OBP", "SLG"),
@@ -69,8 +70,7 @@ def player_seasons(store: Store, encoder_run: Path, role: str, before: date | No
         raise FullcountError(f"role {role!r}: choose batter or pitcher")
     encoder, name, _ = load_encoder(encoder_run)
     history, priors = History(store, Window(role)), Priors(store)  # type: ignore[arg-type]
-    path = encoder_run / "embeddings" / f"{name}-{store.fingerprint()}-{role}"
-    cache = EmbeddingCache(path, encoder, history, priors)
+    cache = embedding_cache(encoder_run, name, encoder, history, priors)
     game = np.asarray(store.appearances(role).game)[history.index]  # type: ignore[arg-type]
     games = store.games[game.tolist()].select("season", "league", position=pl.int_range(pl.len()))
     games = games.filter(pl.lit(history.days < day_number(before or date.max)))
@@ -184,9 +184,8 @@ def similar(
     """
     own = points.where((pl.col("player") == player) & (pl.col("season") == season))
     if own.table.is_empty():
-        had = points.table.filter(player=player)["season"].to_list()
-        other = f"; he has {', '.join(str(s) for s in had)}" if had else ""
-        raise FullcountError(f"player {player} has no season {season} of {LEAST[points.role]} PA or more{other}")
+        had = points.table.filter(player=player)
+        raise FullcountError(_no_season(points.role, f"player {player}", season, had["season"]))
     known = points if before is None else points.where(pl.col("season") < before)
     space = fit_space(known)
     asked, others = space.of(own)[0], space.of(known)
@@ -205,30 +204,32 @@ def similar(
 def find_player(points: Points, name: str, season: int) -> int:
     """The player (MLBAM id) of a name, whatever its accents and capitals, who has a point in a season; an id is itself.
 
+    Of two names alike the one with that season is meant.
+
     Raises:
         FullcountError: nobody, or several, have it; with suggestions.
     """
     if name.strip().isdigit():
         return int(name)
-    names = points.table.select("player", "Name", "season", key=spelling(pl.col("Name")))
+    names = points.table.select("player", "Name", "season", "age", key=spelling(pl.col("Name"))).drop_nulls("key")
     key = pl.select(spelling(pl.lit(name))).item()
     own = names.filter(pl.col("key") == key)
-    found = own.filter(season=season)["player"].unique().to_list()
-    if len(found) == 1:
-        return int(found[0])
-    if found:
-        raise FullcountError(
-            f"{name} is {len(found)} players in {season}: give one of the ids {', '.join(map(str, sorted(found)))}"
-        )
-    if len(own):
-        seasons = ", ".join(str(s) for s in own["season"].unique().sort())
-        raise FullcountError(
-            f"{name} has no season {season} of {LEAST[points.role]} PA or more as a {points.role}; there are {seasons}"
-        )
-    within = (
-        names.filter(pl.col("key").str.contains(key, literal=True))["Name"].unique().sort().to_list() if key else []
-    )
+    found = own.filter(season=season).unique("player").sort("player")
+    if found.height == 1:
+        return int(found["player"][0])
+    if found.height:
+        who = ", ".join(f"{p} (aged {a})" if a else str(p) for p, a in found.select("player", "age").iter_rows())
+        raise FullcountError(f"{name} is {found.height} {points.role}s in {season}: give one of the ids {who}")
+    if own.height:
+        raise FullcountError(_no_season(points.role, name, season, own["season"]))
+    within = names.filter(pl.col("key").str.contains(key, literal=True), pl.lit(key != ""))["Name"].unique().sort()
     spelt = dict(names.select("key", "Name").iter_rows())
-    close = within[:5] or [spelt[k] for k in get_close_matches(key, spelt, n=5)]
+    close = within.to_list()[:5] or [spelt[k] for k in get_close_matches(key, spelt, n=5)]
     hint = f"; did you mean {', '.join(close)}?" if close else ""
-    raise FullcountError(f"no {points.role} {name!r} has a season of {LEAST[points.role]} PA or more{hint}")
+    raise FullcountError(f"no {points.role} {name!r} has a season of {LEAST[points.role]} {UNIT[points.role]}{hint}")
+
+
+def _no_season(role: PlayerRole, who: str, season: int, others: pl.Series) -> str:
+    had = ", ".join(str(s) for s in others.unique().sort())
+    said = f"{who} has no season {season} of {LEAST[role]} {UNIT[role]} or more as a {role}"
+    return f"{said}; there are {had}" if had else said

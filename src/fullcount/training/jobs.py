@@ -261,7 +261,7 @@ def finetune(
             "encoder_run": str(encoder_run),
         },
     )
-    cache = embedding_cache(encoder_run, name, task, history, priors)
+    cache = _cache_of(task, encoder_run, name, history, priors)
     stretch = config.samples_in_a_row()
     train = SampleSource(task, history, priors, everything.pick(~held), cache, progress, stretch)
     check = SampleSource(task, history, priors, everything.pick(held), cache, progress)
@@ -320,13 +320,20 @@ def build_task(config: FinetuneConfig, encoder: GamestateTransformer, pass_steps
 
 
 def embedding_cache(
-    encoder_run: Path, name: str, task: PerformanceTask, history: History, priors: Priors
+    encoder_run: Path, name: str, encoder: GamestateTransformer, history: History, priors: Priors
+) -> EmbeddingCache:
+    """The embeddings of games kept beside an encoder (`name`: its fingerprint) for the store as it is now."""
+    path = encoder_run / "embeddings" / f"{name}-{history.store.fingerprint()}-{history.window.role}"
+    return EmbeddingCache(path, encoder, history, priors)
+
+
+def _cache_of(
+    task: PerformanceTask, encoder_run: Path, name: str, history: History, priors: Priors
 ) -> EmbeddingCache | None:
-    """The embeddings kept beside a frozen encoder (`name`: its fingerprint) for the store as it is now."""
+    """None where the encoder is trained, or reads windows as a whole."""
     if not task.frozen or task.reads == "window":
         return None
-    path = encoder_run / "embeddings" / f"{name}-{history.store.fingerprint()}-{history.window.role}"
-    return EmbeddingCache(path, task.encoder, history, priors)
+    return embedding_cache(encoder_run, name, task.encoder, history, priors)
 
 
 @dataclass(frozen=True)
@@ -341,7 +348,7 @@ class Fitted:
 
     def cache(self, history: History, priors: Priors) -> EmbeddingCache | None:
         """Where its game embeddings are kept."""
-        return embedding_cache(self.encoder_run, self.encoder, self.task, history, priors)
+        return _cache_of(self.task, self.encoder_run, self.encoder, history, priors)
 
 
 def load_task(path: Path) -> Fitted:
