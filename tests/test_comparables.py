@@ -75,6 +75,11 @@ def test_their_next_season_tells_of_his(points: Points) -> None:
     assert table.filter(stat="K%", way="age")["low"].item() > 0.3
 
 
+def test_a_target_that_was_not_played(points: Points) -> None:
+    with pytest.raises(FullcountError, match="nobody has a season 2024 and 2025"):
+        judge(points, [2025])
+
+
 def test_the_future_is_not_read(points: Points) -> None:
     later = (pl.col("season") >= 2015) & ~((pl.col("player") == 7) & (pl.col("season") == 2015))
     moved = points.table.select(later).to_series().to_numpy()

@@ -20,7 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from fullcount.errors import told
+from fullcount.errors import FullcountError, told
 from fullcount.evaluation.metrics import Array, Paired, paired_bootstrap, pearson
 from fullcount.projection.comparables import ROLE, Points, fit_space, player_seasons
 from fullcount.projection.system import EXPOSURE
@@ -38,7 +38,7 @@ LEAST: dict[PlayerRole, float] = {"batter": 200.0, "pitcher": 50.0}
 def judge(points: Points, seasons: Sequence[int], n: int = 10, draws: int = 1000, seed: int = 0) -> pl.DataFrame:
     """A row per statistic and way: n, r, and how much more the embedding's r is, `gain`, with its 95 % interval.
 
-    Statistics less their season's mean; `seasons` are targets.
+    Statistics less their season's mean; `seasons` are targets. FullcountError for a target that nobody has.
     """
     rng, role = np.random.default_rng(seed), points.role
     columns = [*RATES[role], *(f"next {c}" for c in JUDGED[role])]
@@ -53,6 +53,8 @@ def judge(points: Points, seasons: Sequence[int], n: int = 10, draws: int = 1000
     for target in seasons:
         known, pool = season < target, np.flatnonzero((season < target - 1) & (weight > 0))
         now = np.flatnonzero((season == target - 1) & (weight >= LEAST[role]))
+        if not len(now):
+            raise FullcountError(f"nobody has a season {target - 1} and {target} to be judged: ingest both")
         scaled = lines / lines[known].std(axis=0)
         together = Points(role, points.table, np.column_stack([points.vectors, scaled]))
         same_age = ~(np.abs(age[now][:, None] - age[pool]) <= 1)
