@@ -38,7 +38,8 @@ class Measure(NamedTuple):
     """The sums in `over` over those in `under` (see `_pitch_sums`, `_turn_sums`), shrunken with `strength` of `under`.
 
     `strength`, of hitters and of pitchers: how much of `under` it takes until half of a difference is the player's own.
-    From covariances of consecutive seasons 2005-15 (physics: 2022-24), 50 for what happens to him rather than by him.
+    From covariances of consecutive seasons 2005-15, physics of odd and even games of 2022, before any season that is
+    projected with them; 50 for what happens to him rather than by him.
     """
 
     group: str
@@ -101,14 +102,14 @@ MEASURES: dict[str, Measure] = {
     "team runs": Measure("situation", ("team runs",), ("PA",), (50, 50)),
     "late": Measure("situation", ("late",), ("PA",), (50, 50)),
     "close": Measure("situation", ("close",), ("PA",), (50, 50)),
-    "exit speed": Measure("physics", ("exit speed",), ("measured",), (85, 230)),
-    "hard": Measure("physics", ("hard",), ("measured",), (110, 375)),
-    "very hard": Measure("physics", ("very hard",), ("measured",), (70, 760)),
-    "expected HR": Measure("physics", ("expected HR",), ("measured",), (65, 575)),
-    "expected bases": Measure("physics", ("expected wOBA",), ("measured",), (95, 580)),
-    "fastball": Measure("physics", ("fastball speed",), ("fastball",), (900, 5)),
-    "fastballs": Measure("physics", ("fastball",), ("typed",), (335, 23)),
-    "breaking": Measure("physics", ("breaking",), ("typed",), (235, 24)),
+    "exit speed": Measure("physics", ("exit speed",), ("measured",), (40, 130)),
+    "hard": Measure("physics", ("hard",), ("measured",), (45, 205)),
+    "very hard": Measure("physics", ("very hard",), ("measured",), (17, 360)),
+    "expected HR": Measure("physics", ("expected HR",), ("measured",), (40, 390)),
+    "expected bases": Measure("physics", ("expected wOBA",), ("measured",), (60, 265)),
+    "fastball": Measure("physics", ("fastball speed",), ("fastball",), (295, 3)),
+    "fastballs": Measure("physics", ("fastball",), ("typed",), (155, 17)),
+    "breaking": Measure("physics", ("breaking",), ("typed",), (115, 9)),
 }
 GROUPS = tuple(dict.fromkeys(m.group for m in MEASURES.values()))
 
