@@ -292,7 +292,8 @@ def similar(
     own = points.table.filter(player=player, season=season)
     found = nearest(points, player, season, n, before, age_within)
     own = own.with_columns(distance=pl.lit(0.0)).select(found.columns)
-    show(pl.concat([own, found]).drop("player"), console)
+    table = pl.concat([own, found]).with_columns(Name=pl.format("{} {}", pl.coalesce("Name", "player"), "season"))
+    show(table.drop("player", "season"), console)  # a wide table goes on under its first column
     if figure is not None:
         figure.parent.mkdir(parents=True, exist_ok=True)
         career_map(points, player).savefig(figure)
