@@ -16,7 +16,7 @@ from fullcount.evaluation.backtest import backtest
 from fullcount.projection import last_layer
 from fullcount.projection.anchored import Anchored
 from fullcount.projection.marcel import Marcel
-from fullcount.projection.system import ROLES, League, Projection, Role, rates
+from fullcount.projection.system import ROLES, League, Projection, RefusalError, Role, rates
 from test_boosted_marcel import ageing_league, bell, spoilt
 
 SPRING = date(2012, 3, 1)
@@ -143,6 +143,27 @@ def test_a_season_before_the_cut_off_is_refused(league: League) -> None:
     late = Anchored(Marcel(), (Planted({1: 1980}, cutoff=date(2012, 3, 2)),), "mine")
     with pytest.raises(FullcountError, match="mine was trained on play up to 2012-03-02; it may not"):
         late.project(SPRING, league)
+
+
+@dataclass(frozen=True)
+class Late:
+    """Marcel from 2009 on."""
+
+    name: str = "late"
+
+    def project(self, as_of: date, league: League) -> Projection:
+        if as_of.year < 2009:
+            raise RefusalError("too early")
+        return Marcel().project(as_of, league)
+
+
+def test_seasons_that_the_system_refuses_are_not_learned_from(league: League) -> None:
+    born = dict(league.players.select("player", pl.col("birth_date").dt.year()).iter_rows())
+    late, from_2009 = (Anchored(s, (Planted(born),), "mine", first=f) for s, f in ((Late(), 2004), (Marcel(), 2009)))
+    for role in ROLES:
+        tables = [a.project(SPRING, league).role(role).filter(system="mine") for a in (late, from_2009)]
+        assert tables[0].height
+        assert_frame_equal(*tables, check_exact=True)
 
 
 def test_without_a_season_to_learn_from_the_system_speaks(league: League) -> None:

@@ -17,7 +17,7 @@ from fullcount.projection.marcel import Marcel
 from fullcount.projection.marcel_plus import MarcelPlus
 from fullcount.projection.playing_time import InPlayingTime
 from fullcount.projection.registry import make_system
-from fullcount.projection.system import COUNTS, ROLES, League, Projection, System, target_season
+from fullcount.projection.system import COUNTS, ROLES, League, Projection, RefusalError, System, target_season
 from fullcount.store import Store
 from test_boosted_marcel import SPRING, ageing_league, spoilt
 
@@ -34,7 +34,7 @@ class Knows:
     def project(self, as_of: date, league: League) -> Projection:
         season = target_season(as_of)
         if season < self.since:
-            raise FullcountError("not trained then")
+            raise RefusalError("not trained then")
         truth = outcomes(league, season)
         wrong = np.random.default_rng(season)
         tables = {}

@@ -17,7 +17,7 @@ from fullcount.errors import FullcountError
 from fullcount.evaluation.in_season import judge
 from fullcount.projection.in_season import InSeason, Remainder, totals
 from fullcount.projection.marcel import Marcel
-from fullcount.projection.system import COUNTS, ROLES, League, Projection
+from fullcount.projection.system import COUNTS, ROLES, League, Projection, RefusalError
 from fullcount.sources.seasons import season_lines
 from fullcount.sources.tables import conform
 from fullcount.store import Store
@@ -178,7 +178,7 @@ class OnlyNow:
 
     def project(self, as_of: date, league: League) -> Projection:
         if as_of.year < 2012:
-            raise FullcountError("no file")
+            raise RefusalError("no file")
         return Marcel().project(as_of, league)
 
 

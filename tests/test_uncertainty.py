@@ -20,7 +20,7 @@ from fullcount.projection.marcel import Marcel
 from fullcount.projection.marcel_plus import MarcelPlus
 from fullcount.projection.playing_time import InPlayingTime
 from fullcount.projection.registry import make_system
-from fullcount.projection.system import COUNTS, PERCENTILE, RATES, ROLES, League, Projection, rates
+from fullcount.projection.system import COUNTS, PERCENTILE, RATES, ROLES, League, Projection, RefusalError, rates
 from fullcount.projection.uncertainty import LEVELS, Bands, described, percentiles
 from fullcount.sources.tables import BATTING_COUNTS, PITCHING_COUNTS, conform
 from fullcount.store import Store
@@ -43,7 +43,7 @@ class Oracle:
 
     def project(self, as_of: date, league: League) -> Projection:
         if as_of.year < SEASONS[0] + 2:
-            raise FullcountError("too early")
+            raise RefusalError("too early")
         pa = np.full(PLAYERS, 500.0)
         line = expected({c: expit(x) for c, x in self.centre.items()}, pa)
         table = pl.DataFrame({"player": np.arange(PLAYERS), "PA": pa, **line})
@@ -257,7 +257,7 @@ def test_seasons_that_it_refuses_are_those_of_the_system_within(league: League) 
 
         def project(self, as_of: date, league: League) -> Projection:
             if as_of < SPRING:
-                raise FullcountError("too early")
+                raise RefusalError("too early")
             return self.system.project(as_of, league)
 
     within = InPlayingTime(Marcel())

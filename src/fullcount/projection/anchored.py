@@ -15,11 +15,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fullcount.errors import FullcountError
 from fullcount.projection import last_layer
 from fullcount.projection.aggregates import GROUPS, recent
-from fullcount.projection.boosted import composed, kept, own_lines
-from fullcount.projection.system import COUNTS, EXPOSURE, ROLES, League, Projection, Role, System, target_season
+from fullcount.projection.boosted import by_role, composed, kept, own_lines
+from fullcount.projection.system import (
+    COUNTS,
+    EXPOSURE,
+    League,
+    Projection,
+    RefusalError,
+    Role,
+    System,
+    target_season,
+)
 from fullcount.store import Store
 
 Floats = NDArray[np.float64]
@@ -34,7 +42,7 @@ BESIDE: dict[Role, tuple[str, ...]] = {"hitters": ("SB", "R", "RBI"), "pitchers"
 #: of everybody that he is worse than he is. Chosen on 2016-2019, like the number of principal components that are kept.
 LEAST, DIRECTIONS = 100.0, 64
 #: What a system says beside counts and is still true when its rates are moved.
-KEPT = ("reliability", "plays")
+CARRIED = ("reliability", "plays")
 
 
 class Inputs(Protocol):
@@ -57,7 +65,7 @@ class PitchAggregates:
 
     store: Store
     groups: Sequence[str] = GROUPS
-    cutoff: date = date.min  # nothing in them is learned
+    cutoff: date = date.min  # what is learned in them, strengths, is of 2005-15 and 2022 and as good as a constant
 
     def of(self, role: Role, as_of: date) -> tuple[NDArray[np.int64], Floats]:
         """Of everybody with a plate appearance in three seasons; 0, everybody's mean, where a measure is unknown."""
@@ -82,9 +90,9 @@ class Anchored:
         """Projection of `target_season(as_of)`; the maps are learned from the seasons before it."""
         for one in self.inputs:
             if as_of < one.cutoff:
-                raise FullcountError(f"{self.name} was trained on play up to {one.cutoff}; it may not project {as_of}")
+                raise RefusalError(f"{self.name} was trained on play up to {one.cutoff}; it may not project {as_of}")
         season, said = target_season(as_of), self.system.project(as_of, league)
-        return Projection.of(season, *(self._moved(said.role(r), r, as_of, league) for r in ROLES))
+        return Projection.of(season, *by_role(lambda role: self._moved(said.role(role), role, as_of, league)))
 
     def _moved(self, table: pl.DataFrame, role: Role, as_of: date, league: League) -> pl.DataFrame:
         table = table.filter(pl.col(EXPOSURE[role]) > 0)
@@ -107,7 +115,7 @@ class Anchored:
         spoke = pl.Series("system", np.where(told, self.name, inner))
         spread = [pl.Series(f"{c}_sd", w.spread(x)) for c, w in zip(names, layers.weights, strict=True)]
         known = {c: rate for c, rate in new.items() if not table[c].null_count()}
-        true = table.select("player", "Name", "Team", *COUNTS[role], *(c for c in KEPT if c in table.columns))
+        true = table.select("player", "Name", "Team", *COUNTS[role], *(c for c in CARRIED if c in table.columns))
         return composed(true, role, known, table[EXPOSURE[role]].to_numpy()).with_columns(spoke, *spread)
 
 
@@ -147,11 +155,14 @@ def _layers(league: League, system: Anchored, role: Role, season: int) -> _Layer
 
 
 def _lines(league: League, system: Anchored, role: Role, season: int) -> _Lines | None:
-    """What the system said before `season` beside what came; None where nobody's play of before can be read."""
+    """What the system said before `season` beside what came; None where it refuses, or no play of before is read."""
     day, names = date(season, 3, 1), (*MIX[role], *BESIDE[role])
     if not any(len(one.of(role, day)[0]) for one in system.inputs):
         return None
-    said = system.system.project(day, league).role(role).filter(pl.col(EXPOSURE[role]) > 0)
+    try:
+        said = system.system.project(day, league).role(role).filter(pl.col(EXPOSURE[role]) > 0)
+    except RefusalError:
+        return None
     came = own_lines(league.before(date(season + 1, 3, 1)), role).filter(pl.col("season") == season)
     under = "PA" if role == "hitters" else "BF"
     if role == "pitchers":

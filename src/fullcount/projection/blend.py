@@ -13,7 +13,17 @@ from scipy.optimize import nnls
 
 from fullcount.errors import FullcountError
 from fullcount.projection.boosted import kept, own_lines
-from fullcount.projection.system import COUNTS, EXPOSURE, ROLES, League, Projection, Role, System, target_season
+from fullcount.projection.system import (
+    COUNTS,
+    EXPOSURE,
+    ROLES,
+    League,
+    Projection,
+    RefusalError,
+    Role,
+    System,
+    target_season,
+)
 
 Floats = NDArray[np.float64]
 
@@ -135,7 +145,7 @@ def _said(league: League, blend: Blend, season: int) -> list[Projection] | None:
     """What the systems say of an earlier season; None where one of them refuses it."""
     try:
         return [s.project(date(season, 3, 1), league) for s in blend.systems]
-    except FullcountError:
+    except RefusalError:
         return None
 
 

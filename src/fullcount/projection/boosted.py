@@ -20,10 +20,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fullcount.errors import FullcountError
 from fullcount.projection.aggregates import recent
 from fullcount.projection.marcel import HITTER_AGEING, Marcel, people
-from fullcount.projection.system import EXPOSURE, ROLES, SINGLES, League, Projection, Role, System, target_season
+from fullcount.projection.system import (
+    EXPOSURE,
+    ROLES,
+    SINGLES,
+    League,
+    Projection,
+    RefusalError,
+    Role,
+    System,
+    target_season,
+)
 from fullcount.store import Store
 
 Floats = NDArray[np.float64]
@@ -250,7 +259,7 @@ def examples(league: League, role: Role, first: int, season: int) -> pl.DataFram
     `length`: times by which the season was too short. Only what was known before `season` is read.
 
     Raises:
-        FullcountError: none of the seasons has lines and lines before it.
+        RefusalError: none of the seasons has lines and lines before it.
     """
     known = league.before(date(season, 3, 1))
     lines = own_lines(known, role)
@@ -258,9 +267,7 @@ def examples(league: League, role: Role, first: int, season: int) -> pl.DataFram
     parts = [kept(_examples, league, role, s) for s in range(start, season)]
     parts = [p for p in parts if p.height]
     if not parts:
-        raise FullcountError(
-            f"no season from {first} on and before {season} has lines and lines before it to learn from"
-        )
+        raise RefusalError(f"no season from {first} on and before {season} has lines and lines before it to learn from")
     return pl.concat(parts, how="diagonal_relaxed")
 
 

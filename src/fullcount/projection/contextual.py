@@ -17,7 +17,7 @@ from fullcount.errors import FullcountError
 from fullcount.fields import OUTCOMES
 from fullcount.priors import EXTRAS, Priors
 from fullcount.projection.marcel import Marcel
-from fullcount.projection.system import League, Projection, System, target_season
+from fullcount.projection.system import League, Projection, RefusalError, System, target_season
 from fullcount.store import PlayerRole, Store, day_number
 from fullcount.training.jobs import load_task
 from fullcount.windows import History
@@ -56,7 +56,7 @@ class Contextual:
     def project(self, as_of: date, league: League) -> Projection:
         """Projection of `target_season(as_of)`. FullcountError before the cut-off date of what it was trained on."""
         if as_of < self._cutoff:
-            raise FullcountError(f"{self.name} was trained on play up to {self._cutoff}; it may not project {as_of}")
+            raise RefusalError(f"{self.name} was trained on play up to {self._cutoff}; it may not project {as_of}")
         base = self.playing_time.project(as_of, league)
         hitters = self._speak(base.hitters, "batter", as_of)
         pitchers = self._speak(base.pitchers, "pitcher", as_of)

@@ -30,7 +30,7 @@ from fullcount.projection.marcel import (
     aged,
     people,
 )
-from fullcount.projection.system import SINGLES, WOBA, League, Projection, Role, System, target_season
+from fullcount.projection.system import SINGLES, WOBA, League, Projection, RefusalError, Role, System, target_season
 from fullcount.sources.tables import MINOR_LEAGUES
 
 Floats = NDArray[np.float64]
@@ -80,7 +80,7 @@ class Equivalencies:
         season, known = target_season(as_of), league.before(as_of)
         lines = {role: outcome_lines(known, role) for role in COMPONENTS}
         if not any(f["league"].is_in(_minors(league.name)).any() for f in lines.values()):
-            raise FullcountError(f"{self.name}: no minor-league line before {season}; ingest milb first")
+            raise RefusalError(f"{self.name}: no minor-league line before {season}; ingest milb first")
         said = self.base.project(as_of, league)
         tables = {r: self._joined(said.role(r), _project(known, r, f, season)) for r, f in lines.items()}
         return Projection.of(season, tables["hitters"], tables["pitchers"])
@@ -280,7 +280,7 @@ def _means(known: League, role: Role) -> pl.DataFrame:
     if role == "hitters":
         lines = lines.filter(~pl.col("is_pitcher").fill_null(False))
     if lines.is_empty():
-        raise FullcountError("mle: no season of the main league is known before the one to project; ingest one first")
+        raise RefusalError("mle: no season of the main league is known before the one to project; ingest one first")
     last = lines.filter(pl.col("season") == lines["season"].max())
     skipped = ("player", "season", "league", "team", "is_pitcher")
     n = pl.col("PA" if role == "hitters" else "BF").sum()

@@ -25,6 +25,7 @@ from fullcount.projection.system import (
     ROLES,
     League,
     Projection,
+    RefusalError,
     Role,
     conform,
     target_season,
@@ -83,7 +84,7 @@ class External:
         """The files' projection of `target_season(as_of)`; FullcountError when there is no file of that season."""
         season = target_season(as_of)
         if season not in self.files:
-            raise FullcountError(
+            raise RefusalError(
                 f"{self.name} has projections of {', '.join(map(str, sorted(self.files)))}, not of {season}"
             )
         players = league.before(as_of).players

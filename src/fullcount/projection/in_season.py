@@ -27,7 +27,7 @@ from scipy.optimize import least_squares
 from fullcount.errors import FullcountError
 from fullcount.projection.boosted import base, boost, kept, own_lines
 from fullcount.projection.marcel import people
-from fullcount.projection.system import ROLES, SINGLES, League, Projection, Role, System, target_season
+from fullcount.projection.system import ROLES, SINGLES, League, Projection, RefusalError, Role, System, target_season
 from fullcount.sources.seasons import season_lines
 from fullcount.store import Store
 
@@ -255,7 +255,7 @@ def _example(league: League, system: InSeason, role: Role, season: int, share: f
     day: date = max(each[min(int(share * len(each)), len(each) - 1)], each[0] + timedelta(1))
     try:
         said = system.preseason(season, league)
-    except FullcountError:
+    except RefusalError:
         said = base(league, season)
     now = state(league, said, _until(games, day), role, day, length, usual)
     after = totals((games[0].filter(pl.col("date") >= day), games[1].filter(pl.col("date") >= day)), role, league.name)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 Floats = NDArray[np.float64]
 
@@ -53,23 +53,50 @@ def fit(x: Floats, z: Floats, noise: Floats, blocks: tuple[int, ...]) -> Weights
         blocks: widths of groups of inputs, each with a variance of its weights of its own; they sum to d.
     """
     group = np.repeat(np.arange(len(blocks)), blocks)
-    start = np.log([*[START[0]] * len(blocks), START[1]])
 
-    def posterior(logs: Floats) -> tuple[float, Floats, Floats, Floats]:
-        """Log evidence; and the posterior of w / scale: Cholesky factor of its precision, mean; scale."""
-        scale = np.exp(logs[:-1] / 2)[group]
-        precision = 1 / (noise + np.exp(logs[-1]))
-        scaled = x * scale
-        lower = np.linalg.cholesky((scaled * precision[:, None]).T @ scaled + np.eye(len(scale)))
-        half = solve_triangular(lower, scaled.T @ (precision * z), lower=True)
-        residual = (precision * z * z).sum() - half @ half
-        evidence = 0.5 * np.log(precision).sum() - np.log(np.diag(lower)).sum() - 0.5 * residual
-        return evidence, lower, half, scale
+    def best(log_talent: float) -> tuple[float, _Posterior]:
+        # Products over rows depend on t alone: the variances of weights are searched for on [d, d].
+        products = _products(x, z, noise, log_talent)
 
-    def surprise(logs: Floats) -> float:
-        return -posterior(logs)[0] + float(np.square(logs - start).sum()) / (2 * SURPRISE)
+        def surprise(logs: Floats) -> float:
+            return -_posterior(logs, group, products).evidence + _unusual(logs, START[0])
 
-    found = minimize(surprise, start, method="Nelder-Mead", options={"xatol": 0.05, "fatol": 0.02, "maxiter": 200})
-    _, lower, half, scale = posterior(found.x)
-    inverse = solve_triangular(lower, np.eye(len(scale)), lower=True).T
-    return Weights(scale * (inverse @ half), scale[:, None] * inverse, float(np.exp(found.x[-1])))
+        start = np.full(len(blocks), np.log(START[0]))
+        logs = minimize(surprise, start, method="Nelder-Mead", options={"xatol": 0.05, "fatol": 0.02}).x
+        return surprise(logs) + _unusual(np.array([log_talent]), START[1]), _posterior(logs, group, products)
+
+    middle = float(np.log(START[1]))
+    reach = (middle - 2 * SURPRISE**0.5, middle + 2 * SURPRISE**0.5)
+    found = minimize_scalar(lambda t: best(t)[0], bounds=reach, method="bounded", options={"xatol": 0.05})
+    _, chosen = best(found.x)
+    inverse = solve_triangular(chosen.lower, np.eye(x.shape[1]), lower=True).T
+    scale = chosen.scale
+    return Weights(scale * (inverse @ chosen.half), scale[:, None] * inverse, float(np.exp(found.x)))
+
+
+class _Posterior(NamedTuple):
+    """Log evidence; and of w / scale [d] the Cholesky factor of its precision [d, d] and that times its mean [d]."""
+
+    evidence: float
+    lower: Floats
+    half: Floats
+    scale: Floats
+
+
+def _products(x: Floats, z: Floats, noise: Floats, log_talent: float) -> tuple[Floats, Floats, float]:
+    """x'Px [d, d], x'Pz [d], and the log-likelihood of z where all weights are 0, P = 1 / (noise + t)."""
+    precision = 1 / (noise + np.exp(log_talent))
+    weighted = (x * precision[:, None]).T
+    return weighted @ x, weighted @ z, 0.5 * float((np.log(precision) - precision * z * z).sum())
+
+
+def _posterior(logs: Floats, group: NDArray[np.int64], products: tuple[Floats, Floats, float]) -> _Posterior:
+    squares, with_z, none = products
+    scale = np.exp(logs / 2)[group]
+    lower = np.asarray(np.linalg.cholesky(scale[:, None] * squares * scale + np.eye(len(scale))), dtype=np.float64)
+    half = solve_triangular(lower, scale * with_z, lower=True)
+    return _Posterior(none - np.log(np.diag(lower)).sum() + 0.5 * half @ half, lower, half, scale)
+
+
+def _unusual(logs: Floats, start: float) -> float:
+    return float(np.square(logs - np.log(start)).sum()) / (2 * SURPRISE)

@@ -27,7 +27,7 @@ from fullcount.priors import EXTRAS, Priors, game_lines
 from fullcount.projection.contextual import Contextual
 from fullcount.projection.game_plans import plans_ahead
 from fullcount.projection.simulation import load_simulator
-from fullcount.projection.system import target_season
+from fullcount.projection.system import RefusalError, target_season
 from fullcount.store import ROLES, PlayerRole, Store, day_number
 from fullcount.training.jobs import load_task
 from fullcount.training.run import fingerprint
@@ -96,7 +96,7 @@ class PerGame:
     def __call__(self, role: PlayerRole, players: Int, as_of: date) -> Floats:
         """[m, 7 + extras] rates; FullcountError before the cut-off date of what it was trained on."""
         if as_of < self._cutoff:
-            raise FullcountError(f"per game: trained on play up to {self._cutoff}; it may not project {as_of}")
+            raise RefusalError(f"per game: trained on play up to {self._cutoff}; it may not project {as_of}")
         task, history, cache = self._tasks[role]
         day, season = day_number(as_of), target_season(as_of)
         out = np.full((len(players), len(OUTCOMES) - 1 + len(EXTRAS[role])), np.nan)
@@ -201,7 +201,7 @@ class Simulated:
     def lines(self, role: PlayerRole, as_of: date) -> pl.DataFrame:
         """player, n, outcomes and extras over all replays; null what is not simulated (who stole, who scored)."""
         if as_of < self._cutoff:
-            raise FullcountError(f"{self.run}: has seen play up to {self._cutoff}, it cannot simulate after {as_of}")
+            raise RefusalError(f"{self.run}: has seen play up to {self._cutoff}, it cannot simulate after {as_of}")
         every = pl.concat([self._replay(role, as_of, seed) for seed in range(self.replays)])
         sums = pl.exclude("player", "seconds").cast(pl.Float64).sum()
         empty = [pl.lit(None, pl.Float64).alias(c) for c in EXTRAS[role] if c not in every.columns]

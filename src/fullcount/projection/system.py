@@ -119,6 +119,10 @@ class Projection:
         return self.hitters if role == "hitters" else self.pitchers
 
 
+class RefusalError(FullcountError):
+    """A System may not project this season, or has nothing to project it from; it may speak of others."""
+
+
 class System(Protocol):
     """Projects a season from what was known on a date. Implementations call `league.before(as_of)` first."""
 

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import betaln, expit, gammaln, logit
 
-from fullcount.errors import FullcountError
 from fullcount.projection.boosted import base, examples, facts, kept, own_lines
 from fullcount.projection.marcel import known_counts
 from fullcount.projection.system import (
@@ -32,6 +31,7 @@ from fullcount.projection.system import (
     ROLES,
     League,
     Projection,
+    RefusalError,
     Role,
     System,
     rates,
@@ -227,7 +227,7 @@ def _asked(league: League, bands: Bands, as_of: date) -> Projection:
     while system is not None:
         try:
             return system.project(as_of, league)
-        except FullcountError:
+        except RefusalError:
             system = getattr(system, "system", None)
     return base(league, target_season(as_of))
 
@@ -303,7 +303,7 @@ def _learned(league: League, bands: Bands, role: Role, as_of: date) -> Learned:
     features = [c for c in past.columns if c.startswith("f:")]
     lasted = whole.filter(pl.col(f"y:{EXPOSURE[role]}") >= LEAST[role])
     if lasted.is_empty():
-        raise FullcountError(
+        raise RefusalError(
             f"{bands.name}: no {role} had {LEAST[role]:.0f} {EXPOSURE[role]} before {as_of} to learn from"
         )
     spreads, surprises, shown = zip(*fitted, strict=True)
