@@ -349,14 +349,14 @@ def backtest(
 ) -> None:
     """Judge systems on seasons that have been played: tables as CSV, and one HTML page."""
     from fullcount.evaluation.backtest import backtest as judge
-    from fullcount.projection.registry import make_system
+    from fullcount.projection.registry import make_systems
     from fullcount.projection.system import League
     from fullcount.report.backtest import write_backtest
     from fullcount.store import Store
 
     opened = Store.open(store)
     result = judge(
-        [make_system(s, opened) for s in system],
+        make_systems(system, opened),
         League.of(opened),
         _seasons(seasons),
         cohorts=cohorts.split(","),

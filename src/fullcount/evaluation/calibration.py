@@ -187,7 +187,7 @@ def _bounds(rows: pl.DataFrame) -> tuple[Array, Array]:
 
 def main() -> None:
     """Print a table per role and system; write the figure of deciles."""
-    from fullcount.projection.registry import make_system
+    from fullcount.projection.registry import make_systems
     from fullcount.report.figures import calibrations
     from fullcount.report.tables import markdown
     from fullcount.store import Store
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="PNG of the share of outcomes below each percentile")
     given = parser.parse_args()
     store = Store.open(given.store)
-    systems = [make_system(s, store) for s in given.system or ("marcel+bands",)]
+    systems = make_systems(given.system or ["marcel+bands"], store)
     rows = judged(systems, League.of(store), given.seasons)
     lines = summary(rows)
     for system in systems:

@@ -63,7 +63,7 @@ def judge(systems: Sequence[System], league: League, seasons: Sequence[int]) -> 
 
 def main() -> None:
     """Print the table."""
-    from fullcount.projection.registry import make_system
+    from fullcount.projection.registry import make_systems
     from fullcount.store import Store
 
     parser = argparse.ArgumentParser(description="Playing time of several systems against what happened.")
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--system", action="append", default=[])
     given = parser.parse_args()
     store = Store.open(given.store)
-    systems = [make_system(s, store) for s in given.system or ("marcel", "marcel+pt")]
+    systems = make_systems(given.system or ["marcel", "marcel+pt"], store)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=120, float_precision=3):
         print(judge(systems, League.of(store), given.seasons))
 

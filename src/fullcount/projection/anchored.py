@@ -95,6 +95,7 @@ class Anchored:
         return Projection.of(season, *by_role(lambda role: self._moved(said.role(role), role, as_of, league)))
 
     def _moved(self, table: pl.DataFrame, role: Role, as_of: date, league: League) -> pl.DataFrame:
+        """The system's `table` of a role with moved rates; as it is where there is no season to learn from."""
         table = table.filter(pl.col(EXPOSURE[role]) > 0)
         layers = kept(_layers, league, self, role, target_season(as_of))
         if layers is None or not table.height:
@@ -115,8 +116,8 @@ class Anchored:
         spoke = pl.Series("system", np.where(told, self.name, inner))
         spread = [pl.Series(f"{c}_sd", w.spread(x)) for c, w in zip(names, layers.weights, strict=True)]
         known = {c: rate for c, rate in new.items() if not table[c].null_count()}
-        true = table.select("player", "Name", "Team", *COUNTS[role], *(c for c in CARRIED if c in table.columns))
-        return composed(true, role, known, table[EXPOSURE[role]].to_numpy()).with_columns(spoke, *spread)
+        plain = table.select("player", "Name", "Team", *COUNTS[role], *(c for c in CARRIED if c in table.columns))
+        return composed(plain, role, known, table[EXPOSURE[role]].to_numpy()).with_columns(spoke, *spread)
 
 
 class _Layers(NamedTuple):
@@ -126,7 +127,7 @@ class _Layers(NamedTuple):
     maps: list[Floats]
 
     def scaled(self, blocks: list[Floats]) -> Floats:
-        return np.concatenate([b @ m for b, m in zip(blocks, self.maps, strict=True)], axis=1)
+        return _scaled(blocks, self.maps)
 
 
 class _Lines(NamedTuple):
@@ -145,7 +146,7 @@ def _layers(league: League, system: Anchored, role: Role, season: int) -> _Layer
         return None
     blocks = [np.concatenate(b) for b in zip(*(p.blocks for p in parts), strict=True)]
     maps = [_directions(b) for b in blocks]
-    x = np.concatenate([b @ m for b, m in zip(blocks, maps, strict=True)], axis=1)
+    x = _scaled(blocks, maps)
     widths = tuple(m.shape[1] for m in maps)
     weights = []
     for k in range(parts[0].said.shape[1]):
@@ -197,6 +198,11 @@ def _read(
     return blocks, told
 
 
+def _scaled(blocks: Sequence[Floats], maps: Sequence[Floats]) -> Floats:
+    """Inputs [m, width] of each block in its directions, side by side [m, d]."""
+    return np.concatenate([b @ m for b, m in zip(blocks, maps, strict=True)], axis=1)
+
+
 def _directions(x: Floats) -> Floats:
     """[width, d]: inputs [n, width] to their `DIRECTIONS` principal components in units of their spread."""
     spread = x.std(axis=0)
@@ -220,7 +226,7 @@ def _departures(lines: _Lines, k: int, mix: int) -> tuple[Floats, Floats]:
     said = lines.said[:, k].clip(1e-5, 1 - 1e-5)
     slope = said * (1 - said) if k < mix else said
     z, noise = (lines.done[:, k] / lines.chances - said) / slope, 1 / (lines.chances * slope)
-    weight = 1 / (noise + last_layer.START[1])
+    weight = 1 / (noise + last_layer.USUAL_TALENT)
     return z - (weight @ z) / weight.sum(), noise
 
 

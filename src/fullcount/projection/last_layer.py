@@ -6,7 +6,7 @@ Each rate's log-odds depart from the system's by a linear map of the representat
 
 and what a player did in n chances is told from that by binomial noise and by talent that nobody foresaw, of variance t.
 The two variances maximise the evidence (MacKay 1992), so that a representation with nothing to say gets no weight
-and there is nothing to tune; w is the posterior mean. One Newton step from the system's rates makes it linear: with
+and no strength is to be tuned; w is the posterior mean. One Newton step from the system's rates makes it linear: with
 p the system's rate and y what happened, (y/n - p) / (p (1 - p)) has mean w . x and variance 1 / (n p (1 - p)) + t.
 """
 
@@ -21,9 +21,9 @@ from scipy.optimize import minimize, minimize_scalar
 
 Floats = NDArray[np.float64]
 
-#: Where the search for the variances of a weight and of unforeseen talent begins, and (squared) how far in logs either
-#: may be from there without surprise.
-START, SURPRISE = (1e-4, 1e-2), 16.0
+#: Usual variances of a weight and of unforeseen talent, and (squared) how far in logs either may be from there
+#: without surprise: a weak prior, which keeps them in sight where the evidence is flat.
+USUAL_WEIGHT, USUAL_TALENT, SURPRISE = 1e-4, 1e-2, 16.0
 
 
 class Weights(NamedTuple):
@@ -59,13 +59,13 @@ def fit(x: Floats, z: Floats, noise: Floats, blocks: tuple[int, ...]) -> Weights
         products = _products(x, z, noise, log_talent)
 
         def surprise(logs: Floats) -> float:
-            return -_posterior(logs, group, products).evidence + _unusual(logs, START[0])
+            return -_posterior(logs, group, products).evidence + _unusual(logs, USUAL_WEIGHT)
 
-        start = np.full(len(blocks), np.log(START[0]))
+        start = np.full(len(blocks), np.log(USUAL_WEIGHT))
         logs = minimize(surprise, start, method="Nelder-Mead", options={"xatol": 0.05, "fatol": 0.02}).x
-        return surprise(logs) + _unusual(np.array([log_talent]), START[1]), _posterior(logs, group, products)
+        return surprise(logs) + _unusual(np.array([log_talent]), USUAL_TALENT), _posterior(logs, group, products)
 
-    middle = float(np.log(START[1]))
+    middle = float(np.log(USUAL_TALENT))
     reach = (middle - 2 * SURPRISE**0.5, middle + 2 * SURPRISE**0.5)
     found = minimize_scalar(lambda t: best(t)[0], bounds=reach, method="bounded", options={"xatol": 0.05})
     _, chosen = best(found.x)
@@ -75,7 +75,8 @@ def fit(x: Floats, z: Floats, noise: Floats, blocks: tuple[int, ...]) -> Weights
 
 
 class _Posterior(NamedTuple):
-    """Log evidence; and of w / scale [d] the Cholesky factor of its precision [d, d] and that times its mean [d]."""
+    """Log evidence; `scale` [d], prior sd of the weights; of w / scale the Cholesky factor L of its precision [d, d],
+    and `half` = L' mean [d]."""
 
     evidence: float
     lower: Floats
@@ -91,6 +92,7 @@ def _products(x: Floats, z: Floats, noise: Floats, log_talent: float) -> tuple[F
 
 
 def _posterior(logs: Floats, group: NDArray[np.int64], products: tuple[Floats, Floats, float]) -> _Posterior:
+    """For log variances of weights `logs` [blocks], `group` [d] saying which is a weight's."""
     squares, with_z, none = products
     scale = np.exp(logs / 2)[group]
     lower = np.asarray(np.linalg.cholesky(scale[:, None] * squares * scale + np.eye(len(scale))), dtype=np.float64)
@@ -98,5 +100,6 @@ def _posterior(logs: Floats, group: NDArray[np.int64], products: tuple[Floats, F
     return _Posterior(none - np.log(np.diag(lower)).sum() + 0.5 * half @ half, lower, half, scale)
 
 
-def _unusual(logs: Floats, start: float) -> float:
-    return float(np.square(logs - np.log(start)).sum()) / (2 * SURPRISE)
+def _unusual(logs: Floats, usual: float) -> float:
+    """How unusual log variances are: minus the log density of their prior, up to a constant."""
+    return float(np.square(logs - np.log(usual)).sum()) / (2 * SURPRISE)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fullcount.errors import FullcountError
@@ -35,8 +35,8 @@ SYSTEMS: dict[str, Callable[[], System]] = {
 }
 
 
-def make_system(spec: str, store: Store) -> System:
-    """A system from its spelling.
+def make_systems(specs: Sequence[str], store: Store) -> list[System]:
+    """Systems from their spellings. What several are made of is made, and so fitted, once.
 
     `marcel`; `marcel_plus`, with fitted constants; `marcel_gb`, with boosted differences, `plus_gb` from
     `marcel_plus`'s rates, either with `+pitches` reading pitches and batted balls, too; `multitask`, with a net's;
@@ -49,35 +49,68 @@ def make_system(spec: str, store: Store) -> System:
     of overrides; `+bands` adds percentiles; `+reads:SOURCES` moves its rates by what is read in a player's play:
     `pitches` (ratios of pitches and plate appearances, or by the names of some groups of them: discipline, contact,
     ...), the folder of a pre-training run (its encoder's embeddings), or several with commas.
+
+    Behind a blend's last member `+pt`, `+lasting`, `+reads` and `+bands` are of the whole blend; a member that has one
+    stands before another.
     """
-    if spec.endswith("+bands"):
-        return Bands(make_system(spec.removesuffix("+bands"), store))
-    if timed := re.fullmatch(r"(.+)\+(pt|lasting)(?::(.+))?", spec):
-        overrides = Path(timed[3]) if timed[3] else None
-        games = store.table("batting_games"), store.table("pitching_games")
-        time = PlayingTime("lasting" if timed[2] == "lasting" else "playing", overrides, games)
-        return InPlayingTime(make_system(timed[1], store), time)
-    if read := re.fullmatch(r"(.+)\+reads:([^@]+)", spec):
-        inner, sources = make_system(read[1], store), read[2].split(",")
-        ratios = GROUPS if "pitches" in sources else [s for s in sources if s in GROUPS]
-        inputs: list[Inputs] = [PitchAggregates(store, ratios)] if ratios else []
-        inputs += [Representations(store, Path(s)) for s in sources if s != "pitches" and s not in GROUPS]
-        return Anchored(inner, inputs, name=f"{inner.name}+reads:{','.join(Path(s).name for s in sources)}")
-    if blend := re.fullmatch(r"(?:(\w+)=)?blend:(.+)", spec):
-        return Blend([make_system(s, store) for s in blend[2].split("@")], name=blend[1] or "blend")
-    if spec.endswith("+pitches"):
-        boosted = make_system(spec.removesuffix("+pitches"), store)
-        if not isinstance(boosted, BoostedMarcel):
-            raise FullcountError(f"{spec}: only marcel_gb and plus_gb read pitches so; write +reads:pitches")
-        return replace(boosted, name=spec, pitches=store)
-    name, equals, value = spec.partition("=")
-    if not equals:
-        if name in SYSTEMS:
-            return SYSTEMS[name]()
-        raise FullcountError(
-            f"no system {spec!r}: write {', '.join(SYSTEMS)}, NAME=BATTER_RUN,PITCHER_RUN or NAME=FOLDER"
-        )
-    if "," in value:
-        batter, _, pitcher = value.partition(",")
-        return Contextual(store, Path(batter) if batter else None, Path(pitcher) if pitcher else None, name=name)
-    return External.folder(Path(value), name)
+    maker = _Maker(store)
+    return [maker.system(spec) for spec in specs]
+
+
+def make_system(spec: str, store: Store) -> System:
+    """A system from its spelling, see `make_systems`."""
+    return make_systems([spec], store)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Maker:
+    store: Store
+    systems: dict[str, System] = field(default_factory=dict)
+    encoders: dict[Path, Representations] = field(default_factory=dict)
+
+    def system(self, spec: str) -> System:
+        """The system of a spelling, made at the first question."""
+        if spec not in self.systems:
+            self.systems[spec] = self._made(spec)
+        return self.systems[spec]
+
+    def encoder(self, run: Path) -> Representations:
+        """What the encoder of a run reads, opened at the first question."""
+        if run not in self.encoders:
+            self.encoders[run] = Representations(self.store, run)
+        return self.encoders[run]
+
+    def _made(self, spec: str) -> System:
+        if spec.endswith("+bands"):
+            return Bands(self.system(spec.removesuffix("+bands")))
+        if timed := re.fullmatch(r"(.+)\+(pt|lasting)(?::([^@]+))?", spec):
+            overrides = Path(timed[3]) if timed[3] else None
+            games = self.store.table("batting_games"), self.store.table("pitching_games")
+            time = PlayingTime("lasting" if timed[2] == "lasting" else "playing", overrides, games)
+            return InPlayingTime(self.system(timed[1]), time)
+        if read := re.fullmatch(r"(.+)\+reads:([^@]+)", spec):
+            inner, sources = self.system(read[1]), read[2].split(",")
+            ratios = GROUPS if "pitches" in sources else [s for s in sources if s in GROUPS]
+            inputs: list[Inputs] = [PitchAggregates(self.store, ratios)] if ratios else []
+            inputs += [self.encoder(Path(s)) for s in sources if s != "pitches" and s not in GROUPS]
+            return Anchored(inner, inputs, name=f"{inner.name}+reads:{','.join(Path(s).name for s in sources)}")
+        if blend := re.fullmatch(r"(?:(\w+)=)?blend:(.+)", spec):
+            return Blend([self.system(s) for s in blend[2].split("@")], name=blend[1] or "blend")
+        if spec.endswith("+pitches"):
+            boosted = self.system(spec.removesuffix("+pitches"))
+            if not isinstance(boosted, BoostedMarcel):
+                raise FullcountError(f"{spec}: only marcel_gb and plus_gb read pitches so; write +reads:pitches")
+            return replace(boosted, name=spec, pitches=self.store)
+        name, equals, value = spec.partition("=")
+        if not equals:
+            if name in SYSTEMS:
+                return SYSTEMS[name]()
+            raise FullcountError(
+                f"no system {spec!r}: write {', '.join(SYSTEMS)}, NAME=BATTER_RUN,PITCHER_RUN or NAME=FOLDER"
+            )
+        if "," in value:
+            batter, _, pitcher = value.partition(",")
+            return Contextual(
+                self.store, Path(batter) if batter else None, Path(pitcher) if pitcher else None, name=name
+            )
+        return External.folder(Path(value), name)

@@ -15,12 +15,12 @@ from fullcount.adaptation.samples import recent_windows
 from fullcount.priors import Priors
 from fullcount.projection.system import Role
 from fullcount.store import PlayerRole, Store, day_number
-from fullcount.training.jobs import load_encoder, load_pretraining
+from fullcount.training.jobs import embedding_cache, load_encoder, load_pretraining
 from fullcount.windows import History, Int, Window, ranges
 
 #: Days after which a stretch of play weighs half: one mean of the last months, one of the last years.
 HALF_LIVES = (120.0, 600.0)
-#: Seasons read before a date.
+#: So many seasons' games and pitches, at the most, are read before a date, if one of them was in the last two years.
 SEASONS = 3
 
 
@@ -42,6 +42,8 @@ def stretches(history: History, events: int) -> tuple[Int, Int]:
 
 @dataclass(frozen=True, eq=False)
 class _Reader:
+    """Everybody's play in a role in stretches [k], `first` and `stop` of each, and what is embedded of them."""
+
     history: History
     cache: EmbeddingCache
     first: Int
@@ -52,7 +54,7 @@ class Representations:
     """Players' representations by a pre-trained encoder, kept on disk beside it.
 
     Each season is read in stretches of the length of the windows that the encoder was trained on; a player is the
-    event-weighted mean of his stretches of the last `SEASONS` seasons, one mean for each of `HALF_LIVES`, less the
+    event-weighted mean of his stretches (see `SEASONS`), one mean for each of `HALF_LIVES`, less the
     same mean of everybody's who is recent, so that a drifting league does not look like a change in everybody.
     """
 
@@ -104,7 +106,6 @@ class Representations:
             events = self._trained.window(role).events
             history = History(self.store, Window(role, games=SEASONS * 170, events=SEASONS * 4096))
             first, stop = stretches(history, events)
-            path = self.run / "embeddings" / f"{self._name}-{self.store.fingerprint()}-{role}-stretches"
-            cache = EmbeddingCache(path, self.encoder, history, self._priors)
+            cache = embedding_cache(self.run, self._name, self.encoder, history, self._priors, of="stretches")
             self._readers[role] = _Reader(history, cache, first, stop)
         return self._readers[role]

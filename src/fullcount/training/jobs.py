@@ -320,10 +320,12 @@ def build_task(config: FinetuneConfig, encoder: GamestateTransformer, pass_steps
 
 
 def embedding_cache(
-    encoder_run: Path, name: str, encoder: GamestateTransformer, history: History, priors: Priors
+    encoder_run: Path, name: str, encoder: GamestateTransformer, history: History, priors: Priors, of: str = "games"
 ) -> EmbeddingCache:
-    """The embeddings of games kept beside an encoder (`name`: its fingerprint) for the store as it is now."""
-    path = encoder_run / "embeddings" / f"{name}-{history.store.fingerprint()}-{history.window.role}"
+    """What is embedded, games or longer stretches, kept beside an encoder (`name`: its fingerprint) for the store as
+    it is now."""
+    kind = "" if of == "games" else f"-{of}"
+    path = encoder_run / "embeddings" / f"{name}-{history.store.fingerprint()}-{history.window.role}{kind}"
     return EmbeddingCache(path, encoder, history, priors)
 
 
