@@ -39,7 +39,7 @@ class Measure(NamedTuple):
 
     `strength`, of hitters and of pitchers: how much of `under` it takes until half of a difference is the player's own.
     From covariances of consecutive seasons 2005-15, physics of odd and even games of 2022, before any season that is
-    projected with them; 50 for what happens to him rather than by him.
+    reported; 50 for what happens to him rather than by him.
     """
 
     group: str
