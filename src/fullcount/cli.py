@@ -216,7 +216,8 @@ SystemOption = Annotated[
         "--system",
         help="marcel, marcel_plus, marcel_gb, plus_gb, multitask, mle; NAME=BATTER_RUN,PITCHER_RUN of fitted runs; "
         "NAME=FOLDER of projection CSVs (NAME_2024_hitters.csv ...); blend:A@B. Behind any: +pt or +lasting, playing "
-        "time of its own; +reads:pitches,RUN, rates moved by pitches and an encoder; +bands, percentiles. "
+        "time of its own (+pt:FILE: your CSV of overrides); +reads:pitches,RUN, rates moved by pitches and an encoder; "
+        "+bands, percentiles. marcel_gb+pitches and plus_gb+pitches: trees that read pitches, too. "
         "Repeat for several; the first is the reference.",
     ),
 ]
