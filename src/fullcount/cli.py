@@ -329,7 +329,7 @@ def games(
     for name, table in tables.items():
         table.write_csv(out / f"{name}.csv", float_precision=4)
         _say(f"wrote {out / name}.csv ({table.height:,})")
-    shown = ("date", "Name", "team", "opponent", "opponents", "games", "against")
+    shown = ("Name", "date", "team", "opponent", "opponents", "games", "against")
     numbers = {"hitters": ("starts", "PA", "H", "HR", "R", "RBI", "SB", "points")}
     for name in ("two_starts" if two_starts else "pitchers", "hitters"):
         columns = (*shown, *numbers.get(name, ("IP", "SO", "BB", "H", "ER", "P(SO>5.5)", "points")))

@@ -19,6 +19,7 @@ import lightgbm
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from fullcount.projection.aggregates import recent
 from fullcount.projection.marcel import HITTER_AGEING, Marcel, people
@@ -353,6 +354,9 @@ def kept(make: Callable[Concatenate[League, P], T], league: League, *dated: P.ar
 
 
 def by_role(make: Callable[[Role], T]) -> list[T]:
-    """`make` of hitters and of pitchers, on two cores: trees, tables and matrices let another thread run."""
-    with ThreadPoolExecutor(len(ROLES)) as threads:
+    """`make` of hitters and of pitchers, on two cores: trees, tables and matrices let another thread run.
+
+    Each has matrix products of its own on one core; two pools of as many threads as cores wait for one another.
+    """
+    with threadpool_limits(1), ThreadPoolExecutor(len(ROLES)) as threads:
         return list(threads.map(make, ROLES))

@@ -40,8 +40,8 @@ def layout(projection: Projection, role: Role, players: pl.DataFrame) -> pl.Data
     """The table of `role` in FanGraphs' header, most playing time first, percentile columns trailing.
 
     `players` (canonical) gives the FanGraphs id; what is unknown is null. IP are decimal innings, percentages
-    fractions. P10..P90 are the percentiles of wOBA, and of ERA with the worst first, where the system gives them;
-    TT10..TT90 those of true talent.
+    fractions. `System`: who spoke of him, where the system says. P10..P90 are the percentiles of wOBA, and of ERA with
+    the worst first, where the system gives them; TT10..TT90 those of true talent.
     """
     frame = rates(projection.role(role), role)
     stat = FANGRAPHS_PERCENTILES[role]
@@ -58,8 +58,10 @@ def layout(projection: Projection, role: Role, players: pl.DataFrame) -> pl.Data
         *(pl.col(c).alias(name) for name, c in levels.items() if c in frame.columns),
     )
     trailing = [c for c in frame.columns if PERCENTILE.match(c) or TALENT.match(c)]
+    who = [pl.col("system").alias("System")] if "system" in frame.columns else []
     return frame.sort("PA" if role == "hitters" else "IP", "player", descending=[True, False]).select(
         *(pl.col(c) if c in frame.columns else pl.lit(None, dtype=pl.Float64).alias(c) for c in HEADER[role]),
+        *who,
         *trailing,
     )
 

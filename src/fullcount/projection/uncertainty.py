@@ -587,6 +587,7 @@ def _deciles(drawn: Mapping[str, Floats], suffix: str, width: Mapping[str, float
         found = np.take_along_axis(ordered, at, axis=1)
         if c in width:
             middle = found[:, [len(LEVELS) // 2]]
-            found = middle + width[c] * (found - middle)
+            wider = middle + width[c] * (found - middle)
+            found = wider if (x < 0).any() else np.maximum(wider, 0.0)
         columns |= {f"{c}_{suffix}{level}": found[:, k] for k, level in enumerate(LEVELS)}
     return columns
