@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from lightning_fabric.plugins.precision.precision import Precision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning_fabric.strategies.strategy import Strategy
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -64,7 +65,15 @@ def launch(module: nn.Module, strategy: StrategyName, devices: int, precision: P
         plugins=_Autocast("bf16-mixed", accelerator) if mixed else Precision(),
     )
     fabric.launch()
+    if distributed.is_initialized():
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """Ends the group while Python still runs: gloo's threads may abort a process that goes with them at work."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def processes(environment: Mapping[str, str], devices: int) -> tuple[int, int]:
