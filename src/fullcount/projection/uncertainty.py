@@ -316,7 +316,7 @@ def _learned(league: League, bands: Bands, role: Role, as_of: date) -> Learned:
 def _levelled(table: pl.DataFrame, whole: pl.DataFrame, role: Role) -> pl.DataFrame:
     """Chances in units of the last whole season's: those who play most, starters above all, play less than they did."""
     y = pl.col(f"y:{CHANCES[role]}")
-    level = whole.group_by("season").agg(level=y.top_k(100).mean()).sort("season")
+    level = whole.group_by("season").agg(level=y.top_k(100).sort().mean()).sort("season")
     table = table.join(level, on="season", maintain_order="left")
     return table.with_columns((y * level["level"][-1] / pl.col("level")).round())
 
