@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from fullcount.errors import FullcountError
 from fullcount.sources import lahman, register
@@ -34,9 +35,11 @@ oldman01,1871,1,BS1,,5,20,6,4,0,0,0,3,0,0,1,0,,,,,
 ohtansh01,2021,1,LAA,AL,9,2,23,23,0,391,98,46,15,44,156,533,0,48
 cobbty01,1918,1,DET,AL,0,0,6,0,0,12,6,2,0,2,0,19,2,2
 """,
-    "Appearances": """yearID,teamID,playerID,G_all,G_p
-2021,LAA,ohtansh01,158,23
-1918,DET,cobbty01,9,6
+    "Appearances": """yearID,teamID,playerID,G_all,G_p,G_lf,G_rf,G_dh
+2021,LAA,ohtansh01,158,23,1,6,126
+1935,NYA,ruthba01,10,0,9,1,
+1935,BSN,ruthba01,28,0,17,8,
+1918,DET,cobbty01,9,6,0,2,
 """,
     "Teams": "yearID,teamID,teamIDretro\n2021,LAA,ANA\n1935,NYA,NYA\n1935,BSN,BSN\n",
 }
@@ -62,6 +65,25 @@ def test_seasons(folder: Path) -> None:
     ]
     ohtani = tables.pitching_seasons.row(by_predicate=pl.col("player") == 20, named=True)
     assert (ohtani["outs"], ohtani["BF"], ohtani["GS"], ohtani["WP"], ohtani["HLD"]) == (391, 533, 23, 0, None)
+
+
+def test_games_by_position(folder: Path) -> None:
+    lines = lahman.read(folder, REGISTER).batting_seasons.filter(pl.col("player") > 0).sort("season")
+    assert lines.select("season", "G_P", "G_LF", "G_RF", "G_DH", "G_C").rows() == [
+        (1918, 6, 0, 2, None, None),
+        (1935, 0, 26, 9, None, None),  # two stints; a column that the file lacks is not known, nor an empty cell
+        (2021, 23, 1, 6, 126, None),
+    ]
+
+
+def test_read_again_into_the_same_store(folder: Path) -> None:
+    """Two men under one bbrefID: the register's id stays the first one's when his namesake's is in the store, too."""
+    twin = "cobbty02,1890,1,1,Ty,Cobb,R,R,cobbty01,c1\n"
+    (folder / "People.csv").write_text(FILES["People"] + twin)
+    (folder / "Batting.csv").write_text(FILES["Batting"] + "cobbty02,1921,1,DTS,NNL,9,20,0,5,0,0,0,0,0,0,1,1,,0,0,,\n")
+    first = lahman.read(folder, REGISTER)
+    again = lahman.read(folder, first.players)
+    assert_frame_equal(again.batting_seasons, first.batting_seasons)
 
 
 def test_players(folder: Path) -> None:
@@ -105,6 +127,7 @@ def test_official_totals(data_dir: Path) -> None:
     assert season.select(pl.col("HR", "SO", "BB", "SB").sum()).row(0) == (5453, 41197, 14929, 3617)
     ohtani = tables.batting_seasons.filter(pl.col("player") == 660271)
     assert not ohtani["is_pitcher"].any()
+    assert ohtani.filter(season=2024).select("G_P", "G_DH").row(0) == (0, 159)
     pitchers = season.filter("is_pitcher")
     assert pitchers["PA"].sum() < 200  # designated hitters everywhere
     assert tables.pitching_seasons.filter(pl.col("season") == 2024)["HR"].sum() == 5453

@@ -11,7 +11,7 @@ from fullcount.errors import FullcountError
 from fullcount.fields import CALL_CLASS, NUMERIC, encode_delta
 from fullcount.simulated.league import RATES, SimulatedLeague, simulate
 from fullcount.sources.seasons import season_lines
-from fullcount.sources.tables import SCHEMAS, Tables
+from fullcount.sources.tables import POSITIONS, SCHEMAS, Tables
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +175,7 @@ def test_seasons_are_sums(tables: Tables) -> None:
     assert tables.pitching_seasons["outs"].cast(pl.Int64).sum() == tables.pitching_games["outs"].cast(pl.Int64).sum()
     assert tables.batting_seasons.select("player", "season").is_duplicated().sum() == 0
     assert not tables.batting_seasons["is_pitcher"].any()
+    assert tables.batting_seasons.select(POSITIONS).unique().row(0) == (0, *[None] * 9)  # only who pitched is known
     spring = tables.batting_games.head(100).with_columns(pl.lit("S").alias("game_type"))
     batting, _ = season_lines(pl.concat([tables.batting_games, spring]), tables.pitching_games, "SIM")
     assert_frame_equal(batting, tables.batting_seasons)

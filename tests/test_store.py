@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from fullcount import store as store_module
 from fullcount.errors import FullcountError
 from fullcount.fields import BASES, BY_NAME, COLUMN, DELTAS, NUMERIC
-from fullcount.sources.tables import Tables
+from fullcount.sources.tables import POSITIONS, Tables
 from fullcount.store import Store, _locked
 
 
@@ -167,6 +168,14 @@ def test_a_flipped_byte_is_detected(one, name):
     path.write_bytes(data)
     with pytest.raises(FullcountError, match="part 2001"):
         Store.open(one.root).verify()
+
+
+def test_columns_younger_than_the_store_are_null(one):
+    lines = one.table("batting_seasons")
+    (path,) = (one.root / "tables").glob("batting_seasons.*")
+    lines.drop(POSITIONS).write_parquet(path)
+    assert_frame_equal(one.table("batting_seasons").drop(POSITIONS), lines.drop(POSITIONS))
+    assert one.table("batting_seasons").select(POSITIONS).null_count().row(0) == (lines.height,) * len(POSITIONS)
 
 
 def test_a_flipped_byte_of_a_table_is_detected(one):

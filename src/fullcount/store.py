@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from fullcount.errors import FullcountError
 from fullcount.fields import BY_NAME, CATEGORICAL, NUMERIC, encode_delta
-from fullcount.sources.tables import SCHEMAS, Tables
+from fullcount.sources.tables import SCHEMAS, Tables, conform, empty
 
 FORMAT_VERSION = 1
 PlayerRole = Literal["batter", "pitcher"]
@@ -197,11 +197,11 @@ class Store:
         return self._appearances[role]
 
     def table(self, name: str) -> pl.DataFrame:
-        """A canonical small table, read from disk."""
+        """A canonical small table, read from disk. Columns younger than the store are null."""
         if name not in _SMALL:
             raise FullcountError(f"no table {name!r}; choose one of {', '.join(_SMALL)}")
         file = self._manifest.tables.get(name)
-        return _read(self._there(self.root / "tables" / file)) if file else pl.DataFrame(schema=SCHEMAS[name])
+        return conform(_read(self._there(self.root / "tables" / file)), name) if file else empty(name)
 
     def season(self, season: int) -> Tables:
         """Everything of one season as canonical tables (season lines and players left out)."""

@@ -31,7 +31,7 @@ from fullcount.projection.marcel import (
     people,
 )
 from fullcount.projection.system import SINGLES, WOBA, League, Projection, RefusalError, Role, System, target_season
-from fullcount.sources.tables import MINOR_LEAGUES
+from fullcount.sources.tables import MINOR_LEAGUES, POSITIONS
 
 Floats = NDArray[np.float64]
 
@@ -282,7 +282,7 @@ def _means(known: League, role: Role) -> pl.DataFrame:
     if lines.is_empty():
         raise RefusalError("mle: no season of the main league is known before the one to project; ingest one first")
     last = lines.filter(pl.col("season") == lines["season"].max())
-    skipped = ("player", "season", "league", "team", "is_pitcher")
+    skipped = ("player", "season", "league", "team", "is_pitcher", *POSITIONS)
     n = pl.col("PA" if role == "hitters" else "BF").sum()
     mean = last.select(
         (pl.col(c).sum() / n).alias(c) for c in last.columns if c not in skipped and last[c].null_count() < last.height

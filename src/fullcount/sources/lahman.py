@@ -23,7 +23,8 @@ from fullcount.sources.register import (
     report_hits,
     require,
 )
-from fullcount.sources.tables import PLAYERS, Tables
+from fullcount.sources.seasons import sums
+from fullcount.sources.tables import PLAYERS, POSITIONS, Tables, empty
 
 #: The hit rate is judged on these; registers know few of the Negro leagues' players by an MLBAM id.
 _REGISTERED = ("NL", "AA", "UA", "PL", "AL", "FL")
@@ -93,9 +94,9 @@ def read(source: PathLike | Sequence[PathLike], register: pl.DataFrame, seasons:
     pitching_seasons = _seasons(pitching, list(_PITCHING.values()), "BF")
     batting_seasons = batting_seasons.join(
         pitching_seasons.select(*key, _g="G"), on=key, how="left", maintain_order="left"
-    ).join(_pitched(raw.get("Appearances"), ids), on=key, how="left", maintain_order="left")
+    ).join(_positions(raw.get("Appearances"), ids), on=key, how="left", maintain_order="left")
     # Two-way players pitch in fewer than half of their games.
-    is_pitcher = pl.coalesce("_pitched", pl.col("_g").fill_null(0) > 0.5 * pl.col("G"))
+    is_pitcher = pl.coalesce(pl.col("G_P") > 0.5 * pl.col("_all"), pl.col("_g").fill_null(0) > 0.5 * pl.col("G"))
     return Tables.of(
         batting_seasons=batting_seasons.with_columns(is_pitcher=is_pitcher),
         pitching_seasons=pitching_seasons,
@@ -131,8 +132,9 @@ def _people(people: pl.DataFrame, register: pl.DataFrame, played: pl.DataFrame) 
     people = pl.concat(
         [people, played.select("playerID").unique().join(people, on="playerID", how="anti")], how="diagonal"
     ).unique("playerID", keep="first", maintain_order=True)
+    known = register.filter(pl.col("player") > 0)  # a store read into before has ids made here, too
     for key, column in (("key_bbref", "bbrefID"), ("key_retro", "retroID")):
-        book = register.select(pl.col(key).alias(column), pl.col("player").alias(key)).drop_nulls().unique(column)
+        book = known.select(pl.col(key).alias(column), pl.col("player").alias(key)).drop_nulls().unique(column)
         people = people.join(book, on=column, how="left", maintain_order="left")
     people = people.with_columns(player=pl.coalesce("key_bbref", "key_retro"))
     people = people.join(played.select("playerID").unique(), on="playerID", how="semi", maintain_order="left")
@@ -195,12 +197,12 @@ def _seasons(lines: pl.DataFrame, counts: list[str], by: str) -> pl.DataFrame:
     return summed.group_by(key, maintain_order=True).agg(pl.col("team").first(), pl.col("G", *counts).sum())
 
 
-def _pitched(appearances: pl.DataFrame | None, ids: pl.DataFrame) -> pl.DataFrame:
-    """Whether he pitched in more than half of his games, where Appearances knows."""
+def _positions(appearances: pl.DataFrame | None, ids: pl.DataFrame) -> pl.DataFrame:
+    """Games at each of POSITIONS, and in all (`_all`); null where Appearances does not know."""
     if appearances is None:
-        schema: dict[str, type[pl.DataType]] = {"player": pl.Int32, "season": pl.Int16, "league": pl.String}
-        return pl.DataFrame(schema={**schema, "_pitched": pl.Boolean})
-    games = appearances.with_columns(integer("G_all"), integer("G_p")).join(ids, on="playerID")
-    return games.group_by("player", "league", season=pl.col("yearID")).agg(
-        _pitched=pl.when(pl.col("G_all").sum() > 0).then(pl.col("G_p").sum() > 0.5 * pl.col("G_all").sum())
-    )
+        return empty("batting_seasons").select("player", "season", "league", *POSITIONS, _all="G")
+    theirs = {"G_" + c.removeprefix("G_").lower(): c for c in POSITIONS} | {"G_all": "_all"}
+    games = appearances.rename(theirs, strict=False).join(ids, on="playerID")
+    counts = tuple(c for c in theirs.values() if c in games.columns)
+    games = games.with_columns(integer(c) for c in counts)
+    return games.group_by("player", "league", season="yearID").agg(sums(counts))

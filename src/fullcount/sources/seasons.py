@@ -9,7 +9,7 @@ from fullcount.sources.tables import BATTING_COUNTS, MINOR_LEAGUES, PITCHING_COU
 _KEY = ["player", "season"]
 
 
-def _sums(columns: tuple[str, ...]) -> list[pl.Expr]:
+def sums(columns: tuple[str, ...]) -> list[pl.Expr]:
     """Sums in which unknown games count nothing; null where no game is known."""
     return [pl.when(pl.col(c).count() > 0).then(pl.col(c).sum()).alias(c) for c in columns]
 
@@ -47,19 +47,20 @@ def season_lines(
         most plate appearances (batters faced). `is_pitcher` is true where he pitched in more than half of his games.
     """
     regular = (pl.col("game_type") == "R") & (pl.col("league") == league)
-    batting, pitching = batting_games.filter(regular), pitching_games.filter(regular)
+    batting = batting_games.filter(regular).with_columns(G_P="is_pitcher")
+    pitching = pitching_games.filter(regular)
     batting_seasons = (
         batting.group_by(_KEY)
         .agg(
             pl.len().alias("G"),
             (pl.col("is_pitcher").fill_null(False).mean() > 0.5).alias("is_pitcher"),
-            *_sums(BATTING_COUNTS),
+            *sums((*BATTING_COUNTS, "G_P")),
         )
         .join(_main_team(batting, "PA"), on=_KEY, how="left")
     )
     pitching_seasons = (
         pitching.group_by(_KEY)
-        .agg(pl.len().alias("G"), *_sums(("GS", *PITCHING_COUNTS)))
+        .agg(pl.len().alias("G"), *sums(("GS", *PITCHING_COUNTS)))
         .join(_main_team(pitching, "BF"), on=_KEY, how="left")
     )
     code = pl.lit(league).alias("league")
@@ -75,7 +76,7 @@ def with_holds(lines: pl.DataFrame, pitching_games: pl.DataFrame) -> pl.DataFram
     0 for whoever is in no game of a season whose games tell; null where none tells.
     """
     key = [*_KEY, "league"]
-    told = pitching_games.filter(pl.col("game_type") == "R").group_by(key).agg(*_sums(("HLD",)))
+    told = pitching_games.filter(pl.col("game_type") == "R").group_by(key).agg(*sums(("HLD",)))
     lines = lines.join(told, on=key, how="left", maintain_order="left", suffix=":games")
     none = pl.when(pl.col("HLD:games").is_not_null().any().over("season", "league")).then(0)
     return conform(lines.with_columns(pl.coalesce("HLD", "HLD:games", none).alias("HLD")), "pitching_seasons")

@@ -115,6 +115,9 @@ PITCHING_COUNTS = (
     "W", "L", "SV", "HLD", "GF",
 )  # fmt: skip
 
+#: Games at each position in the field, as a designated hitter the last.
+POSITIONS = ("G_P", "G_C", "G_1B", "G_2B", "G_3B", "G_SS", "G_LF", "G_CF", "G_RF", "G_DH")
+
 #: One row a player and game (batting). BB includes IBB.
 BATTING_GAMES: Schema = {
     **_GAME_KEY,
@@ -142,7 +145,8 @@ PITCHING_GAMES: Schema = {
 }
 
 #: One row a player and season: Lahman's (stints added up), or the sum of the game tables. `is_pitcher`: more games
-#: pitched than played elsewhere, so that league means can leave pitchers' batting out.
+#: pitched than played elsewhere, so that league means can leave pitchers' batting out. POSITIONS: null where the source
+#: does not know; the game tables know only who pitched.
 BATTING_SEASONS: Schema = {
     "player": pl.Int32,
     "season": pl.Int16,
@@ -150,7 +154,7 @@ BATTING_SEASONS: Schema = {
     "team": pl.String,  # the one with most plate appearances
     "is_pitcher": pl.Boolean,
     "G": pl.Int16,
-    **dict.fromkeys(BATTING_COUNTS, pl.Int16),
+    **dict.fromkeys((*BATTING_COUNTS, *POSITIONS), pl.Int16),
 }
 PITCHING_SEASONS: Schema = {
     "player": pl.Int32,
