@@ -46,15 +46,16 @@ LINES: dict[Role, tuple[str, ...]] = {
     "hitters": tuple(HITTER_AGEING),
     "pitchers": ("SO", "BB", "HR", "H", "ER", "R", "HBP", "W", "L", "SV", "GS", "GF"),
 }
-#: Rates that are boosted. The others stay Marcel's, or keep their proportion to one of these (see `composed`). Holds
-#: are no facts: read beside saves and games finished they told nothing in 2016-19, not even of holds.
+#: Rates that are boosted. The others stay Marcel's, or keep their proportion to one of these (see `composed`).
 BOOSTED: dict[Role, tuple[str, ...]] = {
-    "hitters": ("SO", "BB", "1B", "2B", "3B", "HR", "R", "RBI", "SB"),
+    "hitters": ("SO", "BB", "1B", "2B", "3B", "HR", "R", "RBI", "SB", "CS"),
     "pitchers": ("SO", "BB", "HR", "H", "ER", "W", "SV", "HLD"),
 }
-#: Those that are boosted from `BoostedMarcel.start`: with steals from marcel_plus 2012-18 was worse.
+#: What is boosted and no fact: holds read beside saves and games finished told nothing in 2016-19, not even of holds.
+UNREAD = {"HLD"}
+#: Those that are boosted from `BoostedMarcel.start`.
 STARTED: dict[Role, tuple[str, ...]] = {
-    "hitters": ("SO", "BB", "1B", "2B", "3B", "HR", "R", "RBI"),
+    "hitters": BOOSTED["hitters"],
     "pitchers": ("SO", "BB", "HR", "H", "ER"),
 }
 #: Groups of aggregates that are read. Hands, opponents, parks and situation added nothing in 2012-18.
@@ -80,7 +81,7 @@ class BoostedMarcel:
     default, say how much a man plays *if* he keeps his place, which is what published tables (cohort A) judge; 1
     says how much he plays on the whole, which cohort B judges. Rates do not depend on it.
     Whom Marcel projects is projected.
-    `start`: whose rates the differences are from, where not Marcel's; steals, wins and saves always are from his.
+    `start`: whose rates the differences are from, where not Marcel's; wins, saves and holds always are from his.
     `pitches`: a store whose aggregates (see `aggregates.recent`) are read beside the season lines.
     """
 
@@ -182,7 +183,7 @@ def moved(table: pl.DataFrame, now: pl.DataFrame, role: Role, by: dict[str, Floa
 def composed(table: pl.DataFrame, role: Role, rates: dict[str, Floats], exposure: Floats) -> pl.DataFrame:
     """A Projection's table with new `rates` (per PA or IP, [rows]) in `exposure` PA or IP [rows].
 
-    Counts without a new rate keep theirs, CS their proportion to SB and R of pitchers to ER. H, AB and TBF are sums.
+    Counts without a new rate keep theirs or, CS and pitchers' R, their proportion to SB and ER. H, AB and TBF are sums.
     """
     n = EXPOSURE[role]
     table = table.with_columns(n=exposure)
@@ -197,7 +198,7 @@ def composed(table: pl.DataFrame, role: Role, rates: dict[str, Floats], exposure
         *(pl.col(c) / pl.col(n) * pl.col("n") for c in counts if c not in rates),
         *(pl.Series(c, rate * exposure) for c, rate in rates.items()),
     )
-    if linked[1] in rates:
+    if linked[1] in rates and linked[0] not in rates:
         table = table.with_columns((pl.col("proportion") * pl.col(linked[1])).alias(linked[0]))
     if role == "hitters":
         table = table.with_columns(
@@ -304,7 +305,8 @@ def _marcel(league: League, season: int) -> Projection:
 
 def fact_names(table: pl.DataFrame) -> list[str]:
     """Columns of `facts` that a model may read."""
-    return [c for c in table.columns if c not in ("player", "season", "length", "m:HLD") and not c.startswith("y:")]
+    unread = {"player", "season", "length", *(f"m:{c}" for c in UNREAD)}
+    return [c for c in table.columns if c not in unread and not c.startswith("y:")]
 
 
 def matrix(table: pl.DataFrame, names: list[str]) -> Floats:

@@ -27,10 +27,11 @@ from fullcount.projection.system import EXPOSURE, League, Projection, Role, targ
 
 Floats = NDArray[np.float64]
 
-#: What a component is a share of. `contact`: no strikeout, walk or hit batter; `play`: nor home run.
+#: What a component is a share of. `contact`: no strikeout, walk or hit batter; `play`: nor home run; `first`: single,
+#: walk or hit batter. Steals are successes of attempts (`SBA`). `driven in`: RBI beyond a home run's own.
 CHANCES: dict[Role, dict[str, str]] = {
     "hitters": {"SO": "all", "BB": "all", "HBP": "all", "HR": "contact", "1B": "play", "2B": "play", "3B": "play",
-                "R": "all", "RBI": "all", "SB": "all"},
+                "R": "all", "driven in": "all", "SBA": "first", "SB": "SBA"},
     "pitchers": {"SO": "all", "BB": "all", "HBP": "all", "HR": "contact", "BIP": "play"},
 }  # fmt: skip
 #: log w2, log w3, log M, prior, prior of starters, level, a, b: Marcel's, and how far from them is no surprise.
@@ -88,6 +89,10 @@ def _projected(league: League, seasons: int, role: Role, season: int) -> pl.Data
         rate[c] = rate[c] * (contact - rate["HR"])
     if role == "pitchers":
         rate = _per_inning(known, seasons, season, rate, now.start[place])
+    else:
+        attempts = rate.pop("SBA") * (rate["1B"] + rate["BB"] + rate["HBP"])
+        rate["SB"] = rate["SB"] * attempts
+        rate |= {"CS": attempts - rate["SB"], "RBI": rate.pop("driven in") + rate["HR"]}
     # who batted as a pitcher alone in these seasons stays Marcel's, and what this store does not know stays unknown
     told, n = now.player[place] == asked, marcel[EXPOSURE[role]].to_numpy()
     rate = {c: np.where(told, r, marcel[c].to_numpy() / n) for c, r in rate.items() if not marcel[c].null_count()}
@@ -188,10 +193,12 @@ def _histories(league: League, role: Role, season: int) -> Histories:
 
 
 def season_components(known: League, role: Role) -> pl.DataFrame:
-    """Season lines as Float64, with `all`, `contact` and `play` (see CHANCES) and components; unknown counts are 0."""
+    """Season lines as Float64, with chances and components (see CHANCES); unknown counts are 0."""
     table = own_lines(known, role)
     if role == "hitters":
-        table = table.with_columns(GS=pl.lit(0.0))
+        steals, first = pl.sum_horizontal("SB", "CS"), pl.sum_horizontal("1B", "BB", "HBP")
+        driven = (pl.col("RBI") - pl.col("HR")).clip(0)
+        table = table.with_columns(driven.alias("driven in"), GS=pl.lit(0.0), SBA=steals, first=first)
     else:
         table = table.with_columns(BIP=pl.col("H") - pl.col("HR"))
     table = table.with_columns(

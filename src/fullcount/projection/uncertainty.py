@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import lightgbm
 import numpy as np
@@ -24,6 +24,7 @@ from scipy.special import betaln, expit, gammaln, logit
 
 from fullcount.projection.boosted import base, examples, facts, kept, own_lines
 from fullcount.projection.marcel import known_counts
+from fullcount.projection.parts import CHANCES, PARTS, Line, Part, arrays, summed, whole
 from fullcount.projection.system import (
     COUNTS,
     EXPOSURE,
@@ -40,59 +41,14 @@ from fullcount.projection.system import (
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Line = Mapping[str, Floats]
 
 LEVELS = tuple(range(10, 100, 10))
 #: True-talent percentiles of rates: `{rate}_tt10` .. `{rate}_tt90`.
 TALENT = re.compile(r"^(?P<stat>.+)_tt(?P<level>[1-9][0-9])$")
 #: Rates' percentiles are those of a season of so many PA or IP and more, on which published tables judge them.
 LEAST: dict[Role, float] = {"hitters": 200.0, "pitchers": 50.0}
-#: What chances are counted in.
-CHANCES: dict[Role, str] = {"hitters": "PA", "pitchers": "TBF"}
 
 
-class Part(NamedTuple):
-    """A count drawn from chances: the columns `of` less the columns `less`. Counted is what it is above `beyond`."""
-
-    stat: str
-    kind: Literal["binomial", "poisson"]
-    of: tuple[str, ...]
-    less: tuple[str, ...] = ()
-    beyond: tuple[str, ...] = ()
-
-    def chances(self, line: Line) -> Floats:
-        """Chances of each line."""
-        return np.asarray(sum(line[c] for c in self.of) - sum(line[c] for c in self.less))
-
-    def counted(self, line: Line) -> Floats:
-        """What is drawn of each line."""
-        return np.asarray(line[self.stat] - sum(line[c] for c in self.beyond))
-
-
-def _tree(exposure: str, outcomes: Sequence[str]) -> tuple[Part, ...]:
-    """Each outcome out of what the ones before it leave."""
-    return tuple(Part(c, "binomial", (exposure,), tuple(outcomes[:i])) for i, c in enumerate(outcomes))
-
-
-_ON_BASE = ("1B", "2B", "3B", "BB", "HBP")
-PARTS: dict[Role, tuple[Part, ...]] = {
-    "hitters": (
-        *_tree("PA", ("SO", "BB", "HBP", "HR", "3B", "2B", "1B", "SF", "SH", "GDP")),
-        Part("IBB", "binomial", ("BB",)),
-        Part("R", "poisson", _ON_BASE, beyond=("HR",)),
-        Part("RBI", "poisson", ("PA",), ("SO", "BB", "HBP", "HR"), ("HR",)),
-        Part("SB", "poisson", ("1B", "BB", "HBP")),
-        Part("CS", "poisson", ("1B", "BB", "HBP")),
-    ),
-    "pitchers": (
-        *_tree("TBF", ("SO", "BB", "HBP", "HR", "BIP")),
-        Part("IBB", "binomial", ("BB",)),
-        Part("ER", "poisson", ("BIP", "BB", "HBP"), beyond=("HR",)),
-        Part("R", "poisson", ("BIP", "BB", "HBP"), beyond=("ER",)),
-        Part("W", "poisson", ("TBF",)),
-        Part("L", "poisson", ("TBF",)),
-    ),
-}
 #: What comes with another man's playing time.
 CARRIED: dict[Role, tuple[str, ...]] = {"hitters": (), "pitchers": ("G", "GS", "SV", "HLD")}
 #: Prior of a part's constants: what a season's playing time moves, level, spread (log sd of talent), its slope on
@@ -167,7 +123,7 @@ def described(league: League, table: pl.DataFrame, role: Role, season: int) -> p
     told = [c for c in ("age", "career", "debut", "usual", *lags) if c in known.columns]
     quality = ("wOBA", "K%", "SB%") if role == "hitters" else ("ERA", "K-BB%", "BB%")
     spread = [c for c in table.columns if c.endswith("_sd")]
-    line = rates(_whole(table, role), role).with_columns(
+    line = rates(whole(table, role), role).with_columns(
         pl.col("plays").fill_null(1.0) if "plays" in table.columns else pl.lit(1.0).alias("plays")
     )
     line = line.join(known.select("player", "reliability", *told), on="player", how="left", maintain_order="left",
@@ -192,14 +148,6 @@ def _columns(role: Role) -> list[str]:
     return [*dict.fromkeys([CHANCES[role], EXPOSURE[role], *(p.stat for p in PARTS[role]), *CARRIED[role]])]
 
 
-def _whole(table: pl.DataFrame, role: Role) -> pl.DataFrame:
-    """Lines with hits in play and batters faced."""
-    if role == "hitters":
-        return table
-    faced = 3 * pl.col("IP") + pl.sum_horizontal("H", "BB", "HBP")
-    return table.with_columns(TBF=pl.coalesce("TBF", faced), BIP=pl.col("H") - pl.col("HR"))
-
-
 def _past(league: League, bands: Bands, role: Role, as_of: date) -> pl.DataFrame:
     """`described` of earlier seasons beside what happened (`y:`; 0 who did not play), `season` and its `length`."""
     season = target_season(as_of)
@@ -207,7 +155,8 @@ def _past(league: League, bands: Bands, role: Role, as_of: date) -> pl.DataFrame
     length = examples(league, role, season - bands.seasons, season).select("season", "length").unique()
     lines = own_lines(known, role)
     if role == "pitchers":
-        lines = _whole(lines.with_columns(IP=pl.col("outs") / 3, TBF=pl.col("BF")), role)
+        lines = lines.with_columns(IP=pl.col("outs") / 3, TBF=pl.col("BF"))
+    lines = whole(lines, role)
     lines = lines.filter(pl.col("season").is_in(length["season"].to_list()))
     names = known_counts(lines, [c for c in _columns(role) if c in lines.columns])
     parts = []
@@ -327,12 +276,7 @@ def _widths(learned: Learned, lasted: pl.DataFrame) -> dict[str, float]:
     What components with the right spread each leave over: tails longer than a normal's, correlations of chance.
     """
     _, drawn, _ = _drawn(learned, lasted, WIDTH_DRAWS, counts=False)
-    happened = arrays(lasted, "y:")
-    if learned.role == "pitchers":
-        happened["H"] = happened["BIP"] + happened["HR"]
-    else:
-        happened |= {"H": happened["HR"] + happened["1B"] + happened["2B"] + happened["3B"]}
-        happened["AB"] = happened["PA"] - happened["BB"] - happened["HBP"] - happened["SF"] - happened["SH"]
+    happened = summed(arrays(lasted, "y:"), learned.role)
     actual = _rates({c: x[:, None] for c, x in happened.items()}, learned.role)
     widths = {}
     for c, x in drawn.items():
@@ -350,15 +294,6 @@ def _own_sd(part: Part, table: pl.DataFrame) -> Floats:
     if column not in table.columns:
         return np.full(table.height, np.nan)
     return np.asarray(table[column].cast(pl.Float64).log().fill_null(float("nan")).to_numpy())
-
-
-def arrays(table: pl.DataFrame, prefix: str = "") -> dict[str, Floats]:
-    """Numeric columns that begin with `prefix`, without it; NaN where unknown."""
-    return {
-        c.removeprefix(prefix): table[c].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        for c, t in table.schema.items()
-        if c.startswith(prefix) and t.is_numeric()
-    }
 
 
 def _more(chances: Floats, expected: Floats | float) -> Floats:
@@ -545,11 +480,8 @@ def _line(
             )
             count = chance.astype(np.float64)
         line[part.stat] = count + sum(line[c] for c in part.beyond)
-    if role == "hitters":
-        line["H"] = line["HR"] + line["1B"] + line["2B"] + line["3B"]
-        line["AB"] = line["PA"] - line["BB"] - line["HBP"] - line["SF"] - line["SH"]
-    else:
-        line["H"] = line["HR"] + line["BIP"]
+    line = summed(line, role)
+    if role == "pitchers":
         retired = _retired(line)
         made = retired * outs
         if rng is not None:

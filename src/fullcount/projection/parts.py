@@ -1,0 +1,91 @@
+"""A season's line taken apart: the tree of a plate appearance's outcomes, and what is counted beside it.
+
+BIP: a pitcher's hits in play. SBA: attempts to steal, SB and CS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fullcount.projection.system import Role
+
+Floats = NDArray[np.float64]
+Line = Mapping[str, Floats]
+
+#: What chances are counted in.
+CHANCES: dict[Role, str] = {"hitters": "PA", "pitchers": "TBF"}
+
+
+class Part(NamedTuple):
+    """A count drawn from chances: the columns `of` less the columns `less`. Counted is what it is above `beyond`."""
+
+    stat: str
+    kind: Literal["binomial", "poisson"]
+    of: tuple[str, ...]
+    less: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
+
+    def chances(self, line: Line) -> Floats:
+        """Chances of each line."""
+        return np.asarray(sum(line[c] for c in self.of) - sum(line[c] for c in self.less))
+
+    def counted(self, line: Line) -> Floats:
+        """What is drawn of each line."""
+        return np.asarray(line[self.stat] - sum(line[c] for c in self.beyond))
+
+
+def _tree(exposure: str, outcomes: Sequence[str]) -> tuple[Part, ...]:
+    """Each outcome out of what the ones before it leave."""
+    return tuple(Part(c, "binomial", (exposure,), tuple(outcomes[:i])) for i, c in enumerate(outcomes))
+
+
+_ON_BASE = ("1B", "2B", "3B", "BB", "HBP")
+PARTS: dict[Role, tuple[Part, ...]] = {
+    "hitters": (
+        *_tree("PA", ("SO", "BB", "HBP", "HR", "3B", "2B", "1B", "SF", "SH", "GDP")),
+        Part("IBB", "binomial", ("BB",)),
+        Part("R", "poisson", _ON_BASE, beyond=("HR",)),
+        Part("RBI", "poisson", ("PA",), ("SO", "BB", "HBP", "HR"), ("HR",)),
+        Part("SBA", "poisson", ("1B", "BB", "HBP")),
+        Part("SB", "binomial", ("SBA",)),
+    ),
+    "pitchers": (
+        *_tree("TBF", ("SO", "BB", "HBP", "HR", "BIP")),
+        Part("IBB", "binomial", ("BB",)),
+        Part("ER", "poisson", ("BIP", "BB", "HBP"), beyond=("HR",)),
+        Part("R", "poisson", ("BIP", "BB", "HBP"), beyond=("ER",)),
+        Part("W", "poisson", ("TBF",)),
+        Part("L", "poisson", ("TBF",)),
+    ),
+}
+
+
+def whole(table: pl.DataFrame, role: Role) -> pl.DataFrame:
+    """A Projection's `table` with what PARTS count and it does not: SBA, or BIP and, where unknown, TBF."""
+    if role == "hitters":
+        return table.with_columns(SBA=pl.col("SB") + pl.col("CS"))
+    faced = 3 * pl.col("IP") + pl.sum_horizontal("H", "BB", "HBP")
+    return table.with_columns(TBF=pl.coalesce("TBF", faced), BIP=pl.col("H") - pl.col("HR"))
+
+
+def summed(line: Line, role: Role) -> dict[str, Floats]:
+    """`line` with the counts that are sums of PARTS: H, and a hitter's AB and CS."""
+    if role == "pitchers":
+        return {**line, "H": line["HR"] + line["BIP"]}
+    hits = line["HR"] + line["1B"] + line["2B"] + line["3B"]
+    at_bats = line["PA"] - line["BB"] - line["HBP"] - line["SF"] - line["SH"]
+    return {**line, "H": hits, "AB": at_bats, "CS": line["SBA"] - line["SB"]}
+
+
+def arrays(table: pl.DataFrame, prefix: str = "") -> dict[str, Floats]:
+    """Numeric columns that begin with `prefix`, without it; NaN where unknown."""
+    return {
+        c.removeprefix(prefix): table[c].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        for c, t in table.schema.items()
+        if c.startswith(prefix) and t.is_numeric()
+    }
