@@ -109,17 +109,19 @@ def test_age(points: Points) -> None:
 
 
 def test_names(points: Points) -> None:
-    assert find_player(points, "  jose P12 ", 2012) == 12
-    assert find_player(points, "17", 2012) == 17
+    table = points.table
+    assert find_player(table, "batter", "  jose P12 ", 2012) == 12
+    assert find_player(table, "batter", "17", 2012) == 17
     with pytest.raises(FullcountError, match=r"no batter 'Joze P12' .*; did you mean José P12"):
-        find_player(points, "Joze P12", 2012)
+        find_player(table, "batter", "Joze P12", 2012)
     with pytest.raises(FullcountError, match="did you mean José P119"):
-        find_player(points, "p119", 2012)
-    with pytest.raises(FullcountError, match=r"has no season 2025 .*there are 2010, 2011"):
-        find_player(points, "José P12", 2025)
-    twins = Points("batter", points.table.with_columns(Name=pl.lit("Will Smith")), points.vectors)
+        find_player(table, "batter", "p119", 2012)
+    for who in ("José P12", "12"):
+        with pytest.raises(FullcountError, match=r"12 has no season 2025 .*there are 2010, 2011"):
+            find_player(table, "batter", who, 2025)
+    twins = table.with_columns(Name=pl.lit("Will Smith"))
     with pytest.raises(FullcountError, match=r"smith is 120 batters in 2012: give one of the ids 0 \(aged 22\), 1"):
-        find_player(twins, "will smith", 2012)
+        find_player(twins, "batter", "will smith", 2012)
     with pytest.raises(FullcountError, match=r"player 5 has no season 2030 .*there are 2010"):
         similar(points, 5, 2030)
 
@@ -127,7 +129,7 @@ def test_names(points: Points) -> None:
 def test_who_has_no_name_is_no_suggestion(points: Points) -> None:
     nameless = points.table.with_columns(Name=pl.when(pl.col("player") != 3).then("Name"))
     with pytest.raises(FullcountError, match="did you mean José P12"):
-        find_player(Points("batter", nameless, points.vectors), "Joze P12", 2012)
+        find_player(nameless, "batter", "Joze P12", 2012)
 
 
 def test_too_few_seasons(points: Points) -> None:
@@ -182,8 +184,10 @@ def test_command(sim_store: Store, run: Path, tmp_path: Path, monkeypatch: pytes
     assert result.exit_code == 0, result.output
     assert "next K%" in result.output
     assert (tmp_path / "map.png").stat().st_size > 5000
-    wrong = CliRunner().invoke(app, ["similar", "Nobody At All", *args[2:]])
-    assert wrong.exit_code == 2
-    assert "no batter 'Nobody At All'" in wrong.output.replace("\n", " ")
+    nowhere = [*args[2:6], "--encoder", str(tmp_path / "no run")]  # a name is told before an encoder is read
+    for who, said in (("Nobody At All", "no batter 'Nobody At All'"), ("0", "player 0 has no season 2002")):
+        wrong = CliRunner().invoke(app, ["similar", who, *nowhere])
+        assert wrong.exit_code == 2
+        assert said in wrong.output.replace("\n", " ")
     with pytest.raises(FullcountError, match="choose batter or pitcher"):
         player_seasons(sim_store, run, "catcher")

@@ -280,16 +280,17 @@ def similar(
     ] = None,
 ) -> None:
     """Comparables: the seasons most like one of a player's, and what came after them."""
-    from fullcount.projection.comparables import find_player, player_seasons
+    from fullcount.projection.comparables import find_player, player_seasons, seasons_played
     from fullcount.projection.comparables import similar as nearest
     from fullcount.report.figures import career_map
     from fullcount.report.tables import show
     from fullcount.store import Store
 
     opened = Store.open(store)
-    last = None if before is None else _year(max(before, season + 1))
-    points = player_seasons(opened, encoder, role, None if last is None else date(last, 1, 1))
-    player = find_player(points, name, season)
+    until = None if before is None else date(_year(max(before, season + 1)), 1, 1)
+    # before minutes of embedding
+    player = find_player(seasons_played(opened, role, until), role, name, season)  # type: ignore[arg-type]
+    points = player_seasons(opened, encoder, role, until)
     own = points.table.filter(player=player, season=season)
     found = nearest(points, player, season, n, before, age_within)
     own = own.with_columns(distance=pl.lit(0.0)).select(found.columns)

@@ -61,34 +61,48 @@ class Points:
         return Points(self.role, self.table.filter(pl.Series(chosen)), self.vectors[chosen])
 
 
-def player_seasons(store: Store, encoder_run: Path, role: str, before: date | None = None) -> Points:
-    """All player-seasons of `role` with LEAST plate appearances, of seasons begun before `before` (default: all).
+def seasons_played(store: Store, role: str, before: date | None = None) -> pl.DataFrame:
+    """The table of `Points`: seasons of `role` with LEAST plate appearances, begun before `before` (default: all).
 
-    Regular season. Embeddings are computed once (minutes) and kept beside the encoder for the store as it is.
+    Regular season, and seasons of whose play the store has pitches. Nothing is embedded.
     """
     if role not in get_args(PlayerRole):
         raise FullcountError(f"role {role!r}: choose batter or pitcher")
+    history = History(store, Window(role))  # type: ignore[arg-type]
+    games = _games(store, history, before).select("player", "season", "league").unique()
+    if games.is_empty():
+        when = f" before {before}" if before else ""
+        raise FullcountError(f"no {role} has a regular-season game{when}: `similar` needs pitches in the store")
+    key = ["player", "season", "league"]
+    return season_table(League.of(store), role).join(games, on=key, how="semi").sort(key)  # type: ignore[arg-type]
+
+
+def player_seasons(store: Store, encoder_run: Path, role: str, before: date | None = None) -> Points:
+    """All `seasons_played` as points. Embeddings are computed once (minutes) and kept beside the encoder for the store
+    as it is."""
+    table = seasons_played(store, role, before)
     encoder, name, _ = load_encoder(encoder_run)
     history, priors = History(store, Window(role)), Priors(store)  # type: ignore[arg-type]
     cache = embedding_cache(encoder_run, name, encoder, history, priors)
-    game = np.asarray(store.appearances(role).game)[history.index]  # type: ignore[arg-type]
-    games = store.games[game.tolist()].select("season", "league", position=pl.int_range(pl.len()))
-    games = games.filter(pl.lit(history.days < day_number(before or date.max)))
     parts = []
-    for (season, league), part in games.sort("season", "league", "position").group_by(
-        "season", "league", maintain_order=True
-    ):
+    games = _games(store, history, before).sort("season", "league", "position")
+    for (season, league), part in games.group_by("season", "league", maintain_order=True):
         at = part["position"].to_numpy()
         vectors, players, events = cache(at), history.players[at], history.events[at]
         who, own = season_means(vectors, events, players)
         keys = pl.DataFrame({"player": who.astype(np.int32)}).with_columns(season=pl.lit(season), league=pl.lit(league))
         parts.append((keys, own - season_means(vectors, events, np.zeros_like(players))[1]))
-    if not parts:
-        raise FullcountError(f"no {role} has a regular-season game before {before}")
     keys = pl.concat([k for k, _ in parts]).with_columns(at=pl.int_range(pl.len()))
-    table = season_table(League.of(store), role).join(keys, on=["player", "season", "league"])  # type: ignore[arg-type]
-    table = table.sort("player", "season", "league")
-    return Points(role, table.drop("at"), np.concatenate([v for _, v in parts])[table["at"].to_numpy()])  # type: ignore[arg-type]
+    at = table.join(keys, on=["player", "season", "league"], maintain_order="left")["at"].to_numpy()
+    return Points(role, table, np.concatenate([v for _, v in parts])[at])  # type: ignore[arg-type]
+
+
+def _games(store: Store, history: History, before: date | None) -> pl.DataFrame:
+    """Appearances of a history begun before a day: player, season, league and `position` in the history."""
+    game = np.asarray(store.appearances(history.window.role).game)[history.index]
+    games = store.games[game.tolist()].select("season", "league", position=pl.int_range(pl.len()))
+    games = games.with_columns(player=pl.Series(history.players.astype(np.int32)))
+    return games.filter(pl.Series(history.days < day_number(before or date.max)))
 
 
 def season_means(
@@ -182,10 +196,8 @@ def similar(
     Raises:
         FullcountError: he has no such point, or his age is asked for and not known.
     """
+    _has_season(points.table.filter(player=player)["season"], points.role, f"player {player}", season)
     own = points.where((pl.col("player") == player) & (pl.col("season") == season))
-    if own.table.is_empty():
-        had = points.table.filter(player=player)
-        raise FullcountError(_no_season(points.role, f"player {player}", season, had["season"]))
     known = points if before is None else points.where(pl.col("season") < before)
     space = fit_space(known)
     asked, others = space.of(own)[0], space.of(known)
@@ -201,17 +213,20 @@ def similar(
     return table.select(*about, pl.exclude(about)).sort("distance", "player", "season").head(n)
 
 
-def find_player(points: Points, name: str, season: int) -> int:
-    """The player (MLBAM id) of a name, whatever its accents and capitals, who has a point in a season; an id is itself.
+def find_player(table: pl.DataFrame, role: PlayerRole, name: str, season: int) -> int:
+    """The player (MLBAM id) of a name, whatever its accents and capitals, or of an id, who has a season in a table of
+    `Points`.
 
     Of two names alike the one with that season is meant.
 
     Raises:
-        FullcountError: nobody, or several, have it; with suggestions.
+        FullcountError: nobody, or several, have it, with suggestions; he has no such season.
     """
     if name.strip().isdigit():
-        return int(name)
-    names = points.table.select("player", "Name", "season", "age", key=spelling(pl.col("Name"))).drop_nulls("key")
+        player = int(name)
+        _has_season(table.filter(player=player)["season"], role, f"player {player}", season)
+        return player
+    names = table.select("player", "Name", "season", "age", key=spelling(pl.col("Name"))).drop_nulls("key")
     key = pl.select(spelling(pl.lit(name))).item()
     own = names.filter(pl.col("key") == key)
     found = own.filter(season=season).unique("player").sort("player")
@@ -219,17 +234,20 @@ def find_player(points: Points, name: str, season: int) -> int:
         return int(found["player"][0])
     if found.height:
         who = ", ".join(f"{p} (aged {a})" if a else str(p) for p, a in found.select("player", "age").iter_rows())
-        raise FullcountError(f"{name} is {found.height} {points.role}s in {season}: give one of the ids {who}")
+        raise FullcountError(f"{name} is {found.height} {role}s in {season}: give one of the ids {who}")
     if own.height:
-        raise FullcountError(_no_season(points.role, name, season, own["season"]))
+        _has_season(own["season"], role, name, season)
     within = names.filter(pl.col("key").str.contains(key, literal=True), pl.lit(key != ""))["Name"].unique().sort()
     spelt = dict(names.select("key", "Name").iter_rows())
     close = within.to_list()[:5] or [spelt[k] for k in get_close_matches(key, spelt, n=5)]
     hint = f"; did you mean {', '.join(close)}?" if close else ""
-    raise FullcountError(f"no {points.role} {name!r} has a season of {LEAST[points.role]} {UNIT[points.role]}{hint}")
+    raise FullcountError(f"no {role} {name!r} has a season of {LEAST[role]} {UNIT[role]}{hint}")
 
 
-def _no_season(role: PlayerRole, who: str, season: int, others: pl.Series) -> str:
-    had = ", ".join(str(s) for s in others.unique().sort())
+def _has_season(seasons: pl.Series, role: PlayerRole, who: str, season: int) -> None:
+    """FullcountError, naming the `seasons` that there are, unless `season` is among them."""
+    if season in seasons:
+        return
+    had = ", ".join(str(s) for s in seasons.unique().sort())
     said = f"{who} has no season {season} of {LEAST[role]} {UNIT[role]} or more as a {role}"
-    return f"{said}; there are {had}" if had else said
+    raise FullcountError(f"{said}; there are {had}" if had else said)
