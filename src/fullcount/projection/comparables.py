@@ -100,7 +100,7 @@ def player_seasons(store: Store, encoder_run: Path, role: str, before: date | No
 def _games(store: Store, history: History, before: date | None) -> pl.DataFrame:
     """Appearances of a history begun before a day: player, season, league and `position` in the history."""
     game = np.asarray(store.appearances(history.window.role).game)[history.index]
-    games = store.games[game.tolist()].select("season", "league", position=pl.int_range(pl.len()))
+    games: pl.DataFrame = store.games[game.tolist()].select("season", "league", position=pl.int_range(pl.len()))
     games = games.with_columns(player=pl.Series(history.players.astype(np.int32)))
     return games.filter(pl.Series(history.days < day_number(before or date.max)))
 
