@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -109,6 +109,47 @@ def test_it_learns_what_the_inputs_know_and_leaves_the_rest(league: League) -> N
         np.abs(np.log(t["HR"] / marcel["HR"])).mean() for t in (nothing, systems[1].project(SPRING, league).hitters)
     ]
     assert moved[0] < 0.2 * moved[1]
+
+
+def test_attempts_to_steal_and_success_are_moved_apart(league: League) -> None:
+    """One number says how often he runs, the other how often he is caught; projected lines know neither."""
+    rng = np.random.default_rng(0)
+    numbers = dict(zip(league.players["player"].to_list(), rng.normal(size=(league.players.height, 2)), strict=True))
+    told = np.stack([numbers[p] for p in league.batting_seasons["player"].to_list()])
+    first = league.batting_seasons.select(pl.col("H") - pl.sum_horizontal("2B", "3B", "HR") + pl.col("BB")).to_series()
+    attempts = rng.poisson(first.to_numpy() * 0.2 * np.exp(0.4 * told[:, 0]))
+    stolen = rng.binomial(attempts, 1 / (1 + np.exp(-0.7 - 0.8 * told[:, 1])))
+    lines = league.batting_seasons.with_columns(
+        SB=pl.Series(stolen).cast(pl.Int16), CS=pl.Series(attempts - stolen).cast(pl.Int16)
+    )
+    stealing = replace(league, batting_seasons=lines, _before={})
+
+    @dataclass(frozen=True)
+    class Everybody:
+        """The league's steals for all."""
+
+        name: str = "same"
+
+        def project(self, as_of: date, league: League) -> Projection:
+            said = Marcel().project(as_of, league)
+            chances = pl.sum_horizontal("1B", "BB", "HBP")
+            return replace(said, hitters=said.hitters.with_columns(SB=0.13 * chances, CS=0.07 * chances))
+
+    @dataclass(frozen=True)
+    class Told:
+        cutoff: date = date(2000, 1, 1)
+
+        def of(self, role: Role, as_of: date) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+            return np.array(list(numbers)), np.stack(list(numbers.values()))
+
+    said = Anchored(Everybody(), (Told(),), "mine").project(SPRING, stealing).hitters
+    x = np.stack([numbers[p] for p in said["player"].to_list()])
+    tried, chances = said["SB"] + said["CS"], said.select(pl.sum_horizontal("1B", "BB", "HBP")).to_series()
+    runs = np.polyfit(x[:, 0], np.log(tried / chances), 1)[0]
+    succeeds = np.polyfit(x[:, 1], np.log(said["SB"] / said["CS"]), 1)[0]
+    assert runs == pytest.approx(0.4, abs=0.08)
+    assert succeeds == pytest.approx(0.8, abs=0.2)
+    assert abs(np.corrcoef(x[:, 0], said["SB"] / tried)[0, 1]) < 0.4
 
 
 def test_whom_the_inputs_do_not_know_keeps_his_rates(league: League, said: Projection) -> None:

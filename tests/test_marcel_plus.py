@@ -101,6 +101,24 @@ def test_earned_runs_come_from_components(league: League) -> None:
     assert b["ER"].item() == pytest.approx(a["ER"].item(), rel=0.1)
 
 
+def test_attempts_and_success_are_apart(league: League) -> None:
+    """Who runs twice as often as others and is caught as often as not steals no more, and is caught more."""
+    runs = pl.col("player") % 3 == 0
+    lines = league.batting_seasons.with_columns(
+        SB=(pl.col("PA") // 40).cast(pl.Int16),
+        CS=pl.when(runs).then(pl.col("PA") // 40).otherwise(0).cast(pl.Int16),
+    )
+    said = MarcelPlus().project(SPRING, replace(league, batting_seasons=lines, _before={})).hitters
+    rates = said.select(
+        runs.alias("runs"),
+        attempts=(pl.col("SB") + pl.col("CS")) / pl.sum_horizontal("1B", "BB", "HBP"),
+        success=pl.col("SB") / (pl.col("SB") + pl.col("CS")),
+    )
+    mean = rates.group_by("runs").mean().sort("runs")
+    assert mean["attempts"].to_list() == pytest.approx([0.11, 0.21], abs=0.03)
+    assert mean["success"].to_list() == pytest.approx([0.97, 0.53], abs=0.05)
+
+
 def test_lines_add_up(league: League) -> None:
     said = MarcelPlus().project(SPRING, league)
     marcel = Marcel().project(SPRING, league)

@@ -44,6 +44,7 @@ def _tree(exposure: str, outcomes: Sequence[str]) -> tuple[Part, ...]:
     return tuple(Part(c, "binomial", (exposure,), tuple(outcomes[:i])) for i, c in enumerate(outcomes))
 
 
+STEALS = Part("SBA", "poisson", ("1B", "BB", "HBP")), Part("SB", "binomial", ("SBA",))
 _ON_BASE = ("1B", "2B", "3B", "BB", "HBP")
 PARTS: dict[Role, tuple[Part, ...]] = {
     "hitters": (
@@ -51,8 +52,7 @@ PARTS: dict[Role, tuple[Part, ...]] = {
         Part("IBB", "binomial", ("BB",)),
         Part("R", "poisson", _ON_BASE, beyond=("HR",)),
         Part("RBI", "poisson", ("PA",), ("SO", "BB", "HBP", "HR"), ("HR",)),
-        Part("SBA", "poisson", ("1B", "BB", "HBP")),
-        Part("SB", "binomial", ("SBA",)),
+        *STEALS,
     ),
     "pitchers": (
         *_tree("TBF", ("SO", "BB", "HBP", "HR", "BIP")),
