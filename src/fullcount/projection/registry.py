@@ -64,6 +64,8 @@ def make_system(spec: str, store: Store) -> System:
 
 @dataclass(frozen=True, eq=False)
 class _Maker:
+    """Makes systems of a store from their spellings, each and each encoder once."""
+
     store: Store
     systems: dict[str, System] = field(default_factory=dict)
     encoders: dict[Path, Representations] = field(default_factory=dict)
