@@ -1,20 +1,25 @@
-"""The CSV files others load: FanGraphs' header, and back again without loss."""
+"""The CSV files others load: FanGraphs' header, and back again to four decimals."""
 
 from __future__ import annotations
 
 import csv
+import re
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars import selectors
 
-from fullcount.projection.export import HEADER, export, layout
+from fullcount.projection.export import HEADER, export, layout, spelled
 from fullcount.projection.external import External, SeasonFiles
-from fullcount.projection.system import COUNTS, ROLES, League, Projection, Role
+from fullcount.projection.marcel import Marcel
+from fullcount.projection.system import COUNTS, RATES, ROLES, League, Projection, Role, rates
 from fullcount.sources.tables import conform, empty
+from fullcount.store import Store
 
 NAMES = ["José Ramírez", 'Ozzie "Oz" Smith, Jr.', "Søren Ångström", "Will Smith", "Will Smith"]
 PLAYERS = conform(
@@ -101,4 +106,37 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, hitters: list[list
     after = External("again", {2025: files}).project(date(2025, 3, 1), league)
     for role in ROLES:
         columns = ["player", "Name", "Team", *COUNTS[role], *(["HR_p10"] if role == "hitters" else [])]
-        assert after.role(role).sort("player").select(columns).equals(before.role(role).select(columns))
+        rounded = before.role(role).select(columns).with_columns(selectors.float().round(4))
+        assert after.role(role).sort("player").select(columns).equals(rounded)
+
+
+def test_files_say_what_the_projection_said(sim_store: Store, tmp_path: Path) -> None:
+    """Four decimals and no more, from which rates come out as they were: no correlation moves."""
+    league = League.of(sim_store)
+    said = Marcel().project(date(2004, 3, 1), league)
+    files = SeasonFiles(*export(said, tmp_path, league.players))
+    for path in files:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # type: ignore[union-attr]
+            cells = {cell for row in csv.DictReader(file) for name, cell in row.items() if name != "Name"}
+        digits = {len(c.partition(".")[2]) for c in cells if re.fullmatch(r"-?\d+\.\d+", c)}
+        assert max(digits) == 4
+    read = External("again", {2004: files}).project(date(2004, 3, 1), league)
+    for role in ROLES:
+        pair = rates(said.role(role), role).join(rates(read.role(role), role), on="player", suffix=" read")
+        assert pair.height == said.role(role).height > 20
+        for stat in (*COUNTS[role], *RATES[role]):
+            before, after = (pair[c].cast(pl.Float64).to_numpy() for c in (stat, f"{stat} read"))
+            assert np.array_equal(np.isnan(before), np.isnan(after))
+            known = np.isfinite(before)
+            if known.any() and np.ptp(before[known]) > 1e-3:
+                assert np.corrcoef(before[known], after[known])[0, 1] > 1 - 1e-6, stat
+
+
+def test_players_and_teams_are_spelled_in_one_way() -> None:
+    table = pl.DataFrame({"player": [1, 3], "Name": NAMES[:3:2], "Team": ["NYA", "T01"], "opponent": ["SDN", "CHA"]})
+    assert spelled(table, PLAYERS).to_dicts() == [
+        {"Name": "José Ramírez", "Team": "NYY", "opponent": "SDP", "NameASCII": "Jose Ramirez", "PlayerId": "13510",
+         "MLBAMID": 1},
+        {"Name": "Søren Ångström", "Team": "T01", "opponent": "CHW", "NameASCII": "Sren Angstrom", "PlayerId": None,
+         "MLBAMID": 3},
+    ]  # fmt: skip
