@@ -19,6 +19,7 @@ from fullcount.cli import app
 from fullcount.errors import FullcountError
 from fullcount.evaluation.starts import ceiling, judge, known, other_counts, reliability
 from fullcount.priors import Priors
+from fullcount.projection.export import IDS
 from fullcount.projection.game_lines import OVER, POINTS, _pitcher, game_lines, read_schedule, store_schedule
 from fullcount.projection.match_ups import hand_factors
 from fullcount.projection.starts import COUNTS, KEYS, decayed, dispersion, expected, facts, log_score, over, played
@@ -184,18 +185,18 @@ def test_lists(sim_store: Store, days: list[date]) -> None:
         )
     chances = found.pitchers.select(f"P(SO>{x})" for x in OVER).to_numpy()
     assert (np.diff(chances, axis=1) < 0).all()
-    assert found.hitters["starts"].is_between(0.3, 1.0 + 1e-9).all()
+    assert found.hitters["GS%"].is_between(0.3, 1.0 + 1e-9).all()
     twice = found.two_starts()
-    once = found.pitchers.filter(pl.col("player") == twice["player"][0])
+    once = found.pitchers.filter(pl.col("MLBAMID") == twice["MLBAMID"][0])
     assert twice["games"][0] == once.height > 1
     assert twice["SO"][0] == pytest.approx(once["SO"].sum())
     met = [
         f"{d:%m-%d} {'' if h else '@'}{o}" for d, h, o in once.sort("date").select("date", "home", "opponent").rows()
     ]
     assert twice["opponents"][0] == ", ".join(met)
-    names = dict(found.pitchers.select("player", "Name").rows())
-    assert {names[p] for p in found.hitters["pitcher"]} == set(found.hitters["against"])
-    assert set(twice["player"]) == {p for (p,), part in found.pitchers.group_by("player") if part.height > 1}
+    names = dict(found.pitchers.select("MLBAMID", "Name").rows())
+    assert {names[p] for p in found.hitters["against MLBAMID"]} == set(found.hitters["against"])
+    assert set(twice["MLBAMID"]) == {p for (p,), part in found.pitchers.group_by("MLBAMID") if part.height > 1}
 
 
 def test_better_players_have_better_lines(sim_league: SimulatedLeague, sim_store: Store, days: list[date]) -> None:
@@ -232,16 +233,46 @@ def test_a_schedule_of_ones_own(sim_store: Store, days: list[date], tmp_path: Pa
     assert schedule["home_pitcher"].to_list() == [games["home_pitcher"][0]]
     own, real = (game_lines(sim_store, s, days[6]) for s in (schedule, games))
     assert own.pitchers.height == 1
-    who = pl.col("player") == games["home_pitcher"][0]
+    who = pl.col("MLBAMID") == games["home_pitcher"][0]
     assert_frame_equal(own.pitchers, real.pitchers.filter(who))
     path.write_text(path.read_text().upper().replace("DATE,HOME,AWAY,HOME_PITCHER,AWAY_PITCHER", "date,home,away,x,y"))
     unnamed = game_lines(sim_store, read_schedule(path, sim_store, days[6]), days[6])  # nobody is named yet
     assert unnamed.pitchers.is_empty()
     assert unnamed.pitchers.columns == real.pitchers.columns
     assert unnamed.hitters["against"].null_count() == unnamed.hitters.height > 0
-    facing_nobody = own.hitters.filter(pl.col("team") == games["home"][0])
-    assert facing_nobody["pitcher"].null_count() == facing_nobody.height > 0
+    facing_nobody = own.hitters.filter(pl.col("Team") == games["home"][0])
+    assert facing_nobody["against MLBAMID"].null_count() == facing_nobody.height > 0
     assert facing_nobody["H"].is_finite().all()
+
+
+def test_same_player_and_team_as_in_a_projection(sim_league: SimulatedLeague, days: list[date], tmp_path: Path) -> None:
+    """With real teams' codes: the files of `project` and `games` join, and a schedule may be written either way."""
+    codes = {"T01": "NYA", "T02": "SDN", "T03": "CHA", "T04": "TOR"}
+    teams = ("home_team", "away_team", "team", "opponent")
+    tables = {n: getattr(sim_league.tables, n) for n in Tables.__dataclass_fields__}
+    coded = {n: t.with_columns(pl.col(c).replace(codes) for c in teams if c in t.columns) for n, t in tables.items()}
+    store = Store.open_or_create(tmp_path / "s").add(Tables(**coded), "sim")
+    for name, args in {
+        "project": ["2003", "--out", str(tmp_path / "project")],
+        "games": ["--date", str(days[0]), "--days", "60", "--two-starts", "--out", str(tmp_path / "games")],
+    }.items():
+        result = CliRunner().invoke(app, [name, *args, "--store", str(store.root)])
+        assert result.exit_code == 0, result.output
+    for role in ("hitters", "pitchers"):
+        season, games = (pl.read_csv(tmp_path / of / f"{role}.csv") for of in ("project", "games"))
+        both = games.join(season, on="MLBAMID", suffix=" projected")
+        assert both.height >= 8
+        for c in ("Name", "NameASCII", "Team"):
+            assert both[c].to_list() == both[f"{c} projected"].to_list()
+        assert games.columns[-3:] == season.columns[-3:] == list(IDS)
+        assert set(games["Team"]) == set(games["opponent"]) == {"NYY", "SDP", "CHW", "TOR"}
+    met = " ".join(pl.read_csv(tmp_path / "games" / "two_starts.csv")["opponents"])
+    assert "SDP" in met
+    assert "SDN" not in met
+    ahead = [tmp_path / "fangraphs.csv", tmp_path / "retrosheet.csv"]
+    for path, (home, away) in zip(ahead, (("NYY", "SDP"), ("NYA", "SDN")), strict=True):
+        path.write_text(f"date,home,away\n{days[0]},{home},{away}\n")
+    assert_frame_equal(*(read_schedule(path, store, days[0]) for path in ahead))
 
 
 def test_names_of_pitchers(sim_store: Store, days: list[date], tmp_path: Path) -> None:
@@ -273,9 +304,9 @@ def test_a_traded_hitter_is_listed_at_once(sim_league: SimulatedLeague, days: li
         dataclasses.replace(sim_league.tables, batting_games=traded), "sim"
     )
     hitters = game_lines(store, store_schedule(store, days[10], 3), days[10]).hitters
-    his = hitters.filter(player=regulars["player"][0])
-    assert set(his["team"]) == {other}
-    assert his["starts"].is_between(0.5, 1.0).all()
+    his = hitters.filter(MLBAMID=regulars["player"][0])
+    assert set(his["Team"]) == {other}
+    assert his["GS%"].is_between(0.5, 1.0).all()
 
 
 @pytest.mark.parametrize(
@@ -313,7 +344,8 @@ def test_command(sim_store: Store, days: list[date], tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     for name, column in (("pitchers", "P(SO>5.5)"), ("hitters", "RBI"), ("two_starts", "games")):
         assert column in pl.read_csv(tmp_path / "out" / f"{name}.csv").columns
-    assert "hitters from" in result.output
+    assert "given that they start" in " ".join(result.output.split())
+    assert "\ufeff" in (tmp_path / "out" / "hitters.csv").read_text(encoding="utf-8")  # or Excel spoils accents
     wrong = CliRunner().invoke(app, [*given, "--date", "2003-12-24"])
     assert wrong.exit_code == 2
     assert "give a --schedule" in wrong.output.replace("\n", " ")

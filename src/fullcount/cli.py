@@ -315,7 +315,13 @@ def games(
     ] = None,
     two_starts: Annotated[bool, typer.Option("--two-starts", help="Also who starts twice: two_starts.csv.")] = False,
 ) -> None:
-    """Lines of every probable starter, with P(SO > x.5), and of every hitter who plays of late, best points first."""
+    """Lines of every probable starter, with P(SO > x.5), and of every hitter who plays of late, best points first.
+
+    A hitter's line and points are given that he starts; GS% is the share of his team's games that he started of late.
+    Points are ESPN's standard ones: 3 an inning, 1 a strikeout, -1 a hit or walk, -2 an earned run; 1 a hit, run, RBI,
+    walk or steal, 4 a home run, -1 a strikeout.
+    """
+    from fullcount.projection.export import write
     from fullcount.projection.game_lines import game_lines, read_schedule, store_schedule
     from fullcount.report.tables import show
     from fullcount.store import Store
@@ -326,16 +332,15 @@ def games(
     tables = {"pitchers": lines.pitchers, "hitters": lines.hitters}
     if two_starts:
         tables["two_starts"] = lines.two_starts()
-    out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        table.write_csv(out / f"{name}.csv", float_precision=4)
-        _say(f"wrote {out / name}.csv ({table.height:,})")
-    shown = ("Name", "date", "team", "opponent", "opponents", "games", "against")
-    numbers = {"hitters": ("starts", "PA", "H", "HR", "R", "RBI", "SB", "points")}
+        _say(f"wrote {write(table, out / f'{name}.csv')} ({table.height:,})")
+    shown = ("Name", "date", "Team", "opponent", "opponents", "games", "against")
+    numbers = {"hitters": ("GS%", "PA", "H", "HR", "R", "RBI", "SB", "points")}
     for name in ("two_starts" if two_starts else "pitchers", "hitters"):
         columns = (*shown, *numbers.get(name, ("IP", "SO", "BB", "H", "ER", "P(SO>5.5)", "points")))
         best = tables[name].select(c for c in columns if c in tables[name].columns).head(20)
-        show(best, console, f"{name.replace('_', ' ')} from {first} on") if best.height else _say(f"{name}: nobody")
+        title = f"{name.replace('_', ' ')} from {first} on" + ", given that they start" * (name == "hitters")
+        show(best, console, title) if best.height else _say(f"{name}: nobody")
     _notice(opened)
 
 

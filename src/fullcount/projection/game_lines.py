@@ -17,6 +17,7 @@ from rich.progress import track
 from fullcount.errors import FullcountError
 from fullcount.priors import Priors
 from fullcount.projection import match_ups, starts
+from fullcount.projection.export import IDS, TEAMS, spelled
 from fullcount.projection.playing_time import spelling
 from fullcount.projection.starts import dispersion, expected, facts, over, played
 from fullcount.store import Store
@@ -37,26 +38,29 @@ SCHEDULE = ("date", "home", "away", "park", "home_pitcher", "away_pitcher")
 
 @dataclass(frozen=True)
 class GameLines:
-    """Lines of the games of one schedule, best points first.
+    """Lines of the games of one schedule, best points first; players and teams `spelled` as in a projection's file.
 
     Attributes:
-        pitchers: date, player, Name, team, opponent, home, IP, `starts.COUNTS`, `P(SO>3.5)` .. `P(SO>9.5)`, points.
-        hitters: the same keys, the opposing `pitcher` (id) and `against` (his name), `starts` (share of his team's
-            games that he started of late), and, of a game that he starts, `match_ups.COUNTS` and points.
+        pitchers: date, Name, Team, opponent, home, park, IP, `starts.COUNTS`, `P(SO>3.5)` .. `P(SO>9.5)`, points, ids.
+        hitters: the same keys and ids, the opposing starter (`against`, `against MLBAMID`; null if nobody knows),
+            `GS%`, the share of his team's games that he started of late, and, given that he starts this one,
+            `match_ups.COUNTS` and points.
     """
 
     pitchers: pl.DataFrame
     hitters: pl.DataFrame
 
     def two_starts(self) -> pl.DataFrame:
-        """Pitchers with two starts or more: how many (`games`), against whom and when (`opponents`: "06-10 CHA, 06-15
+        """Pitchers with two starts or more: how many (`games`), against whom and when (`opponents`: "06-10 CHW, 06-15
         @TEX"), and the sums of their lines, best points first."""
         met = pl.format("{} {}{}", pl.col("date").dt.strftime("%m-%d"), pl.when("home").then(pl.lit("")).otherwise(
             pl.lit("@")), "opponent")  # fmt: skip
-        table = self.pitchers.sort("date").group_by("player", "Name", "team", maintain_order=True).agg(
+        by_player = self.pitchers.sort("date").group_by("Name", "Team", *IDS, maintain_order=True)
+        table = by_player.agg(
             pl.len().alias("games"), met.str.join(", ").alias("opponents"), pl.col("IP", *starts.COUNTS, "points").sum()
-        )  # fmt: skip
-        return table.filter(pl.col("games") > 1).sort("points", "player", descending=[True, False])
+        )
+        table = table.filter(pl.col("games") > 1).sort("points", "MLBAMID", descending=[True, False])
+        return table.select(pl.exclude(IDS), *IDS)
 
 
 def game_lines(store: Store, schedule: pl.DataFrame, as_of: date) -> GameLines:
@@ -88,19 +92,15 @@ def game_lines(store: Store, schedule: pl.DataFrame, as_of: date) -> GameLines:
         for side, other in (("home", "away"), ("away", "home"))
     ]  # fmt: skip
     asked = pl.concat(sides).sort("date", "team")
-    names = store.table("players").select(
-        "player", Name=pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True)
-    )
-    return GameLines(_pitchers(store, priors, asked, names), _hitters(store, priors, asked, names))
+    return GameLines(_pitchers(store, priors, asked), _hitters(store, priors, asked))
 
 
-def _pitchers(store: Store, priors: Priors, asked: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
+def _pitchers(store: Store, priors: Priors, asked: pl.DataFrame) -> pl.DataFrame:
     columns = ("IP", *starts.COUNTS, *(f"P(SO>{x})" for x in OVER))
     asked = asked.filter(pl.col("player").is_not_null()).select(starts.KEYS)
     if asked.is_empty():  # nobody is named yet
-        return _listed(
-            asked.with_columns(pl.lit(None, pl.Float64).alias(c) for c in columns), names, "pitchers", columns
-        )
+        nobody = asked.with_columns(pl.lit(None, pl.Float64).alias(c) for c in columns)
+        return _listed(store, nobody, "pitchers", columns)
     season = int(asked["season"].min())  # type: ignore[arg-type]
     past = played(store, priors.league_name).filter(
         pl.col("season").is_between(season - 1 - starts.SEASONS, season - 1)
@@ -117,10 +117,10 @@ def _pitchers(store: Store, priors: Priors, asked: pl.DataFrame, names: pl.DataF
     line = line.with_columns(
         (pl.col("outs") / 3).alias("IP"), *(pl.Series(f"P(SO>{x})", over(so, x, spread)) for x in OVER)
     )
-    return _listed(line, names, "pitchers", columns)
+    return _listed(store, line, "pitchers", columns)
 
 
-def _hitters(store: Store, priors: Priors, asked: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
+def _hitters(store: Store, priors: Priors, asked: pl.DataFrame) -> pl.DataFrame:
     lines = starts.regular(store, "batting_games", priors.league_name).filter(pl.col("date") < asked["as_of"].min())
     newest = lines.sort("date", "game_id").group_by("player", maintain_order=True).agg(
         pl.col("team").last(), pitcher=pl.col("is_pitcher").fill_null(False).mean() > 0.5
@@ -129,18 +129,26 @@ def _hitters(store: Store, priors: Priors, asked: pl.DataFrame, names: pl.DataFr
     began = lines.filter("starter").with_columns(n=1.0)
     own = starts.decayed(began, who, ["player"], ["n"], OF_LATE)["n"]  # for whatever team
     games = starts.decayed(began.unique(["game_id", "team"]), who, ["team"], ["n"], OF_LATE)["n"]
-    who = who.with_columns(starts=(pl.Series(own) / pl.Series(games)).clip(upper_bound=1.0))
-    who = who.filter(pl.col("starts") >= LISTED)
-    line = match_ups.hitters(store, priors, who.select(*match_ups.KEYS, "starts"))
-    line = line.join(names.rename({"player": "pitcher", "Name": "against"}), on="pitcher", how="left")
-    return _listed(line, names, "hitters", ("pitcher", "against", "starts", *match_ups.COUNTS))
+    who = who.with_columns((pl.Series(own) / pl.Series(games)).clip(upper_bound=1.0).alias("GS%"))
+    who = who.filter(pl.col("GS%") >= LISTED)
+    line = match_ups.hitters(store, priors, who.select(*match_ups.KEYS, "GS%"))
+    line = line.join(_names(store).select(pitcher="player", against="Name"), on="pitcher", how="left")
+    line = line.rename({"pitcher": "against MLBAMID"})
+    return _listed(store, line, "hitters", ("against", "against MLBAMID", "GS%", *match_ups.COUNTS))
 
 
-def _listed(line: pl.DataFrame, names: pl.DataFrame, role: str, columns: tuple[str, ...]) -> pl.DataFrame:
+def _listed(store: Store, line: pl.DataFrame, role: str, columns: tuple[str, ...]) -> pl.DataFrame:
     points = pl.sum_horizontal(pl.col(c) * w for c, w in POINTS[role].items())
-    table = line.with_columns(points=points).join(names, on="player", how="left")
-    keys = ("date", "player", "Name", "team", "opponent", "home", "park")
-    return table.select(*keys, *columns, "points").sort("points", "date", "player", descending=[True, False, False])
+    table = line.with_columns(points=points).join(_names(store), on="player", how="left")
+    table = table.sort("points", "date", "player", descending=[True, False, False])
+    keys = ("date", "player", "Name", pl.col("team").alias("Team"), "opponent", "home", "park")
+    return spelled(table.select(*keys, *columns, "points"), store.table("players"))
+
+
+def _names(store: Store) -> pl.DataFrame:
+    return store.table("players").select(
+        "player", Name=pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True)
+    )
 
 
 def store_schedule(store: Store, first: date, days: int = 1) -> pl.DataFrame:
@@ -163,8 +171,8 @@ def store_schedule(store: Store, first: date, days: int = 1) -> pl.DataFrame:
 def read_schedule(path: Path, store: Store, first: date, days: int = 1) -> pl.DataFrame:
     """The games of a CSV from `first` on: date, home, away, and optionally park, home_pitcher and away_pitcher.
 
-    Pitchers by MLBAM id or name, accents and capitals as you like, empty where nobody is named yet; the park is the
-    home team's unless it says another.
+    Teams in FanGraphs' codes or Retrosheet's. Pitchers by MLBAM id or name, accents and capitals as you like, empty
+    where nobody is named yet; the park is the home team's unless it says another.
     """
     try:
         table = pl.read_csv(path, infer_schema=False)
@@ -180,8 +188,9 @@ def read_schedule(path: Path, store: Store, first: date, days: int = 1) -> pl.Da
     table = table.filter(pl.col("date").is_between(first, first + timedelta(days - 1)))
     if table.is_empty():
         raise FullcountError(f"{path}: no games {_from(first, days)}")
+    table = table.with_columns(pl.col("home", "away").str.strip_chars().replace({ours: c for c, ours in TEAMS.items()}))
     games = store.games.filter(pl.col("game_type") == "R")
-    _known(path, "team", pl.concat([table["home"], table["away"]]), games["home_team"])
+    _known(path, "team", pl.concat([table["home"], table["away"]]).replace(TEAMS), games["home_team"].replace(TEAMS))
     _known(path, "park", table["park"], games["park"])
     ids = _ids(store)
     pitchers = {
