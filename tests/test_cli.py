@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from fullcount.cli import app
@@ -104,7 +105,7 @@ BAD = [
     ("ingest register missing.csv --store NEW", "missing.csv: no such file"),
     ("ingest register a.csv --jobs 2 --store NEW", "--jobs are for retrosheet, not for register"),
     ("ingest lahman folder --store NEW", "first `fullcount ingest register"),
-    ("store info NEW", "no store here"),
+    ("store info --store NEW", "no store here"),
     ("pretrain --store NEW --out OUT -o before=2004-03-01", "no store here"),
     ("pretrain --store NEW --out OUT -o befor=2004-03-01", "options: before"),
     ("pretrain --store NEW --out OUT -o before=2004-03-01 -o trian.steps=3", "options: trian"),
@@ -153,12 +154,20 @@ def test_bad_use_is_one_sentence(words: str, sentence: str, store: Path, tmp_pat
 
 
 def test_the_sentence_and_the_code_of_the_program_itself(tmp_path: Path) -> None:
-    process = start("store", "info", tmp_path / "[red]")
+    process = start("store", "info", "--store", tmp_path / "[red]")
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 2
     place = tmp_path / "[red]"  # neither taken for markup nor broken at 80 columns
     assert stderr == f"error: {place}: no store here; make one with `fullcount ingest ... --store {place}`\n"
     assert stdout == ""
+
+
+def test_every_command_that_reads_a_store_takes_it_in_one_way() -> None:
+    commands = {**get_command(app).commands, **get_command(app).commands["store"].commands}  # type: ignore[attr-defined]
+    parameters = {name: {p.name: p.opts for p in c.params} for name, c in commands.items()}
+    taken = {name: p["store"] for name, p in parameters.items() if "store" in p}
+    assert taken.keys() == parameters.keys() - {"store", "demo"}
+    assert all(opts == ["--store"] for opts in taken.values())
 
 
 def test_a_missing_option_is_named() -> None:
@@ -171,7 +180,7 @@ def test_a_missing_option_is_named() -> None:
 
 
 def test_store_info(store: Path) -> None:
-    told = done("store", "info", store, "--verify")
+    told = done("store", "info", "--store", store, "--verify")
     assert "[x] store" in " ".join(told.split())
     assert all(str(season) in told for season in range(2001, 2005))
     assert "sim: rows 0 to" in told
@@ -185,8 +194,8 @@ def test_verify_finds_a_changed_byte(store: Path, tmp_path: Path) -> None:
         byte = file.read(1)
         file.seek(1000)
         file.write(bytes([byte[0] ^ 1]))
-    assert run("store", "info", copied).exit_code == 0
-    result = run("store", "info", copied, "--verify")
+    assert run("store", "info", "--store", copied).exit_code == 0
+    result = run("store", "info", "--store", copied, "--verify")
     assert result.exit_code == 2
     assert "checksum of part sim differs" in result.stderr
 

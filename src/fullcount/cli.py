@@ -93,7 +93,7 @@ app.add_typer(store_commands, name="store")
 
 @store_commands.command("info")
 def store_info(
-    store: Annotated[Path, typer.Argument(help="Folder of the store.")] = Path("store"),
+    store: StoreOption = Path("store"),
     verify: Annotated[bool, typer.Option(help="Read everything and compare checksums.")] = False,
 ) -> None:
     """What the store holds, season by season."""
