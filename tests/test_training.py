@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -303,6 +304,16 @@ def test_a_toy_is_learnt_and_logged(tmp_path):
     assert records[-1]["squared"] < 0.1 * records[0]["squared"]
     assert summary["tokens"] == 150 * 16
     torch.testing.assert_close(weights(tmp_path)["out.weight"], torch.tensor([[1.0, -2.0, 0.5]]), atol=0.2, rtol=0)
+
+
+def test_without_a_terminal_steps_are_plain_lines(tmp_path, capsys):
+    run, config = Run(tmp_path), TrainConfig(steps=25, precision="32-true")
+    run.begin({}, {})
+    fit(Line(), points, config, run)
+    told = capsys.readouterr().out
+    lines = re.findall(r"^step (\d+)/25  [\d,]+ tokens/s  squared \d+\.\d{3} high \S+$", told, re.MULTILINE)
+    assert lines == [*(str(s) for s in range(3, 25, 3)), "25"]
+    assert len(lines) == len(told.splitlines())  # nothing of a bar
 
 
 def test_learning_rate_rises_then_falls():

@@ -20,6 +20,7 @@ from typing import Any, Protocol, cast
 import torch
 from lightning_fabric import Fabric
 from pydantic import BaseModel, ConfigDict, Field
+from rich import get_console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
@@ -106,7 +107,7 @@ def fit(
         config: budget and optimiser.
         run: a begun run directory.
         validate: called every `validate_every` steps and at the end, in evaluation mode.
-        progress: show a progress bar (on a terminal, first process only).
+        progress: show a progress bar, or about ten lines where there is no terminal (first process only).
 
     Returns:
         Summary: steps, tokens, seconds, last losses, best validation figure.
@@ -338,6 +339,9 @@ def _stop_request() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _bar(shown: bool, steps: int, done: int) -> Iterator[Callable[[dict[str, float], float], None]]:
+    """A progress bar; about ten plain lines where there is no terminal."""
+    console = get_console()
+    plain = shown and not console.is_terminal
     columns = (
         TextColumn("step"),
         MofNCompleteColumn(),
@@ -346,12 +350,15 @@ def _bar(shown: bool, steps: int, done: int) -> Iterator[Callable[[dict[str, flo
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
     )
-    with Progress(*columns, disable=not shown) as bar:
+    with Progress(*columns, disable=plain or not shown) as bar:
         task = bar.add_task("train", total=steps, completed=done, rate=0.0, losses="")
 
         def advance(losses: dict[str, float], rate: float) -> None:
             text = " ".join(f"{n} {v:.3f}" for n, v in losses.items())
             bar.update(task, advance=1, rate=rate, losses=text)
+            step = int(bar.tasks[task].completed)
+            if plain and (step % -(-steps // 10) == 0 or step == steps):
+                console.print(f"step {step}/{steps}  {rate:,.0f} tokens/s  {text}", highlight=False, soft_wrap=True)
 
         yield advance
 
