@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from fullcount.cli import app
 from fullcount.projection.export import HEADER
+from fullcount.projection.registry import SYSTEMS
 from fullcount.projection.system import ROLES
 from fullcount.simulated.league import simulate
 from fullcount.store import Store
@@ -93,6 +94,23 @@ def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_says_what_a_command_does(command: tuple[str, ...]) -> None:
     told = " ".join(re.sub(r"[│╭╮╰╯─]", " ", done(*command, "--help")).split())
     assert HELP[command] in told
+
+
+@pytest.mark.parametrize("command", ["project", "backtest"])
+def test_help_spells_every_system(command: str) -> None:
+    told = done(command, "--help")
+    more = ("marcel_gb+pitches", "blend:A@B", "NAME=FOLDER", "+reads:pitches,RUN", "+pt:FILE", "+lasting", "+bands")
+    for word in (*SYSTEMS, *more):
+        assert re.search(rf"(?<![\w+]){re.escape(word)}(?!\w)", told), word
+
+
+@pytest.mark.parametrize("command", ["project", "games", "similar", "backtest"])
+def test_help_says_what_happens_without_an_option(command: str) -> None:
+    """Each option that is not needed, and no switch, tells its default; but for those that do nothing when left out."""
+    optional = {"team_games", "figure", "help"}
+    for p in get_command(app).commands[command].params:  # type: ignore[attr-defined]
+        if not p.required and not p.is_flag and p.name not in optional:
+            assert p.default is not None or p.show_default, p.name
 
 
 def test_no_command_is_forgotten() -> None:

@@ -40,8 +40,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Contextual embeddings of baseball events, and the player projections made from them.\n\n"
-    "Start with `fullcount demo` (nothing to download), or ingest real seasons: register, lahman, retrosheet; then "
-    "pretrain, finetune, project and backtest.",
+    "Start with `fullcount demo` (nothing to download), or ingest real seasons: register, lahman, retrosheet. Then "
+    "project, backtest and games work at once, with Marcel and what is learned beside it; pretrain and finetune make "
+    "encoders and heads for systems that read pitches with them, and for similar.",
 )
 console = Console()
 
@@ -210,34 +211,43 @@ def simulate(
     _notice(opened)
 
 
-SystemOption = Annotated[
-    list[str],
-    typer.Option(
-        "--system",
-        help="marcel, marcel_plus, marcel_gb, plus_gb, multitask, mle; NAME=BATTER_RUN,PITCHER_RUN of fitted runs; "
-        "NAME=FOLDER of projection CSVs (NAME_2024_hitters.csv ...); blend:A@B. Behind any: +pt or +lasting, playing "
-        "time of its own (+pt:FILE: your CSV of overrides); +reads:pitches,RUN, rates moved by pitches and an encoder; "
-        "+bands, percentiles. marcel_gb+pitches and plus_gb+pitches: trees that read pitches, too. "
-        "Repeat for several; the first is the reference.",
-    ),
-]
+#: How systems are spelled, below the help of the commands that have it; a blank line keeps lines apart.
+SPELLINGS = "\n\n".join((
+    "Systems:",
+    "marcel: Tango's, as published. marcel_plus: regression and ageing fitted statistic by statistic.",
+    "marcel_gb, plus_gb: trees learn differences from either; marcel_gb+pitches, plus_gb+pitches: and read pitches.",
+    "multitask: a neural net learns the differences. mle: minor-league lines, for whom Marcel does not know.",
+    "NAME=BATTER_RUN,PITCHER_RUN: what finetune fitted. NAME=FOLDER: CSVs from elsewhere, NAME_2024_hitters.csv ...",
+    "blend:A@B: weights by statistic, learned on earlier seasons.",
+    "Behind any:",
+    "+reads:pitches,RUN: its rates moved by pitches, by the encoder of a pre-training run, or by both.",
+    "+pt: playing time of its own; +lasting: that of who lasts (200 PA, 50 IP); +pt:FILE: your CSV of overrides.",
+    "+bands: percentiles, P10 to P90, of every statistic and of true talent; behind +pt.",
+))  # fmt: skip
 
 
-@app.command()
+@app.command(epilog=SPELLINGS)
 def project(
     season: Annotated[int, typer.Argument(help="Season to project.")],
     out: Out = Path("projections"),
     store: StoreOption = Path("store"),
-    system: Annotated[str, typer.Option(help="As for backtest.")] = "marcel",
+    system: Annotated[str, typer.Option(help="Who projects, spelled as below.")] = "marcel",
     as_of: Annotated[
         str | None,
-        typer.Option(help="YYYY-MM-DD, default 1 March; within the season: folders rest_of_season and updated."),
+        typer.Option(
+            help="YYYY-MM-DD; nothing of that day or later is read. Within the season two folders are written: "
+            "rest_of_season, and updated, which is that and what was played.",
+            show_default="1 March",
+        ),
     ] = None,
     team_games: Annotated[
         int | None, typer.Option(help="With --as-of: games of a team in a season of unusual length (2020: 60).", min=1)
     ] = None,
 ) -> None:
-    """Project a season: one CSV for hitters and one for pitchers, in the FanGraphs layout."""
+    """Project a season: hitters.csv and pitchers.csv in the FanGraphs layout.
+
+    All columns of that layout are there; those that a system says nothing of (WAR, FPTS, ...) are empty.
+    """
     from fullcount.projection.export import export
     from fullcount.projection.in_season import InSeason
     from fullcount.projection.registry import make_system
@@ -269,17 +279,26 @@ def project(
 def similar(
     name: Annotated[str, typer.Argument(help="A player's name, accents and capitals as you like, or his MLBAM id.")],
     season: Annotated[int, typer.Option(help="Which of his seasons.")],
-    encoder: Annotated[Path, typer.Option(help="Folder of the pre-training run.")],
+    encoder: Annotated[Path, typer.Option(help="Folder of a pre-training run, `--out` of pretrain.")],
     store: StoreOption = Path("store"),
     role: Annotated[str, typer.Option(help="batter or pitcher")] = "batter",
-    n: Annotated[int, typer.Option(help="How many.", min=1)] = 10,
-    before: Annotated[int | None, typer.Option(help="Only seasons before this one.")] = None,
-    age_within: Annotated[int | None, typer.Option(help="At most so many years older or younger.", min=0)] = None,
+    n: Annotated[int, typer.Option(help="How many seasons to show.", min=1)] = 10,
+    before: Annotated[
+        int | None, typer.Option(help="Compare with seasons before this one alone.", show_default="all seasons")
+    ] = None,
+    age_within: Annotated[
+        int | None, typer.Option(help="At most so many years older or younger.", min=0, show_default="any age")
+    ] = None,
     figure: Annotated[
         Path | None, typer.Option(help="A map of all seasons and his path, as PNG.", dir_okay=False)
     ] = None,
 ) -> None:
-    """Comparables: the seasons most like one of a player's, and what came after them."""
+    """Comparables: the seasons most like one of a player's, and what came after them.
+
+    Say: fullcount similar "Jose Ramirez" --season 2018 --encoder runs/mgm
+
+    The first call embeds all games of the store (minutes); what it makes is kept beside the encoder.
+    """
     from fullcount.projection.comparables import find_player, player_seasons, seasons_played
     from fullcount.projection.comparables import similar as nearest
     from fullcount.report.figures import career_map
@@ -311,15 +330,21 @@ def games(
     days: Annotated[int, typer.Option(help="How many days from then on.", min=1)] = 1,
     schedule: Annotated[
         Path | None,
-        typer.Option(help="CSV: date, home, away; park, home_pitcher, away_pitcher. Default: the store's games."),
+        typer.Option(
+            help="CSV: date, home, away, and if you like park, home_pitcher, away_pitcher. Teams by FanGraphs' code or "
+            "Retrosheet's, pitchers by name or MLBAM id.",
+            show_default="the store's games",
+        ),
     ] = None,
     two_starts: Annotated[bool, typer.Option("--two-starts", help="Also who starts twice: two_starts.csv.")] = False,
 ) -> None:
     """Lines of every probable starter, with P(SO > x.5), and of every hitter who plays of late, best points first.
 
-    A hitter's line and points are given that he starts; GS% is the share of his team's games that he started of late.
-    Points are ESPN's standard ones: 3 an inning, 1 a strikeout, -1 a hit or walk, -2 an earned run; 1 a hit, run, RBI,
-    walk or steal, 4 a home run, -1 a strikeout.
+    A hitter's line and points are given that he starts; GS%: of how many of his team's games he did, of late.
+
+    Points: 3 an inning, 1 a strikeout, -1 a hit or walk, -2 an earned run;
+
+    1 a hit, run, RBI, walk or steal, 3 more a home run, -1 a strikeout.
     """
     from fullcount.projection.export import write
     from fullcount.projection.game_lines import game_lines, read_schedule, store_schedule
@@ -344,15 +369,26 @@ def games(
     _notice(opened)
 
 
-@app.command()
+@app.command(epilog=SPELLINGS)
 def backtest(
-    seasons: Annotated[str, typer.Argument(help="2021-2024, or 2019,2021")],
+    seasons: Annotated[str, typer.Argument(help="Seasons to judge: 2021-2024, or 2019,2021.")],
     out: Out = Path("backtest"),
     store: StoreOption = Path("store"),
-    system: SystemOption = ["marcel"],  # noqa: B006
-    cohorts: Annotated[str, typer.Option(help="Of A, B, B20, C.")] = "A,B,C",
-    shared_playing_time: Annotated[bool, typer.Option(help="Every system's rates times the first one's PA.")] = False,
-    draws: Annotated[int, typer.Option(help="Bootstrap draws; 0 for none.")] = 2000,
+    system: Annotated[
+        list[str],
+        typer.Option("--system", help="Who is judged, spelled as below; repeat it. The first is the reference."),
+    ] = ["marcel"],  # noqa: B006
+    cohorts: Annotated[
+        str,
+        typer.Option(
+            help="Whose seasons count: A, 200 PA (50 IP) or more; B, projected for 350 PA (60 IP) or more; B20, of B "
+            "who pitched 20 IP; C, everybody, weighted by PA (IP)."
+        ),
+    ] = "A,B,C",
+    shared_playing_time: Annotated[
+        bool, typer.Option("--shared-playing-time", help="Give all the first one's PA and IP: only rates differ.")
+    ] = False,
+    draws: Annotated[int, typer.Option(help="Draws of the paired bootstrap; 0: no intervals.", min=0)] = 2000,
 ) -> None:
     """Judge systems on seasons that have been played: tables as CSV, and one HTML page."""
     from fullcount.evaluation.backtest import backtest as judge
