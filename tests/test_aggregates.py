@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from fullcount.errors import FullcountError
 from fullcount.evaluation.backtest import backtest
 from fullcount.fields import CALL_CLASS
-from fullcount.projection.aggregates import MEASURES, WEIGHTS, aggregates, recent
+from fullcount.projection.aggregates import _RATED, MEASURES, WEIGHTS, _turn_sums, _turns, aggregates, recent
 from fullcount.projection.boosted import BoostedMarcel
 from fullcount.projection.registry import make_system
 from fullcount.projection.system import EXPOSURE, ROLES, League
@@ -124,6 +124,20 @@ def test_parks(tmp_path: Path) -> None:
     factors = {1: (2 - 1) * 400 / 6400, 2: (1 / 2 - 1) * 400 / 6400}
     for player, factor in factors.items():
         assert of(table, player)["park HR"] == pytest.approx(factor - sum(factors.values()) / 2)
+
+
+def test_no_order_of_rows_changes_a_sum(sim_store: Store) -> None:
+    """Threads bring rows in another order every time; percentiles would be drawn anew by a last digit."""
+    turns = _turns(sim_store.season(2003).plate_appearances)
+    rng = np.random.default_rng(0)
+    around = {f"{who} {c}": rng.standard_normal(turns.height) for who in ("park", "batter", "pitcher") for c in _RATED}
+    turns = turns.with_columns(**{c: pl.Series(x) for c, x in around.items()}, **{"team runs": pl.lit(0.117)})
+    for role in ROLES:
+        one, other = (
+            _turn_sums(t, role).sort("player") for t in (turns, turns.sample(fraction=1, shuffle=True, seed=1))
+        )
+        assert one["team runs"].n_unique() > 20
+        assert_frame_equal(one, other, check_exact=True)
 
 
 def test_recent_is_weighted_and_shrunken(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ scorer's habits, a rule or a new way of measuring does not look like a change in
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from threading import Lock
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -30,8 +32,9 @@ LEAST_KNOWN = 0.9
 #: Plate appearances with which a park's factor and an opponent's rates are shrunken.
 _PARK, _OPPONENT = 6000.0, 150.0
 
+Floats = NDArray[np.float64]
+
 _PLAYER: dict[Role, PlayerRole] = {"hitters": "batter", "pitchers": "pitcher"}
-_KEY = ["season", "player"]
 
 
 class Measure(NamedTuple):
@@ -123,9 +126,11 @@ def aggregates(store: Store, role: Role, season: int) -> pl.DataFrame:
     Raises:
         FullcountError: the store has no plate appearances.
     """
-    table = _measures(store)[role].filter(pl.col("season") == season)
-    ratios = ((pl.col(f"x:{m}") / pl.col(f"n:{m}")).fill_nan(None).alias(m) for m in MEASURES)
-    return table.select("player", *ratios, pl.col("^n:.*$"))
+    player, away, under = _measures(store, role, season)
+    ratios = np.divide(away, under, out=np.full_like(away, np.nan), where=under > 0)
+    columns = {"player": player, **dict(zip(MEASURES, ratios.T, strict=True))}
+    columns |= {f"n:{m}": n for m, n in zip(MEASURES, under.T, strict=True)}
+    return pl.DataFrame(columns).fill_nan(None)
 
 
 def recent(store: Store, role: Role, season: int, groups: Collection[str] = GROUPS) -> pl.DataFrame:
@@ -140,48 +145,81 @@ def recent(store: Store, role: Role, season: int, groups: Collection[str] = GROU
     if unknown := set(groups) - set(GROUPS):
         raise FullcountError(f"no group of measures {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     names = [m for m, of in MEASURES.items() if of.group in groups]
-    lag = season - pl.col("season")
-    weight = lag.replace_strict(dict(enumerate(WEIGHTS, start=1)))
-    sums = (
-        _measures(store)[role]
-        .filter(lag.is_between(1, len(WEIGHTS)))
-        .group_by("player", maintain_order=True)
-        .agg((pl.col(f"{s}:{m}") * weight).sum() for m in names for s in "xn")
-    )
-    strength = {m: MEASURES[m].strength[ROLES.index(role)] for m in names}
-    shrunken = {m: pl.col(f"x:{m}") / (pl.col(f"n:{m}") + strength[m]) for m in names}
-    return sums.select(
-        "player", *(pl.when(pl.col(f"n:{m}") > 0).then(e).alias(f"a:{m}") for m, e in shrunken.items())
-    ).sort("player")
+    chosen = [list(MEASURES).index(m) for m in names]
+    seasons = [_measures(store, role, season - lag) for lag in range(1, len(WEIGHTS) + 1)]
+    players = np.unique(np.concatenate([s.player for s in seasons]))
+    away, under = np.zeros((2, len(players), len(names)))
+    for one, weight in zip(seasons, WEIGHTS, strict=True):
+        place = np.searchsorted(players, one.player)
+        away[place] += weight * one.away[:, chosen]
+        under[place] += weight * one.under[:, chosen]
+    shrunken = away / (under + [MEASURES[m].strength[ROLES.index(role)] for m in names])
+    columns = dict(zip(names, np.where(under > 0, shrunken, np.nan).T, strict=True))
+    return pl.DataFrame({"player": players, **{f"a:{m}": x for m, x in columns.items()}}).fill_nan(None)
 
 
-_KEPT: WeakKeyDictionary[Store, dict[Role, pl.DataFrame]] = WeakKeyDictionary()
+class _Measured(NamedTuple):
+    """Measures of a season.
+
+    player: [m], ascending. away: [m, MEASURES], sums over the line less the league's ratio times those under it.
+    under: [m, MEASURES].
+    """
+
+    player: NDArray[np.int32]
+    away: Floats
+    under: Floats
+
+
+_NOBODY = _Measured(np.zeros(0, np.int32), *np.zeros((2, 0, len(MEASURES))))
+_KEPT: WeakKeyDictionary[Store, dict[tuple[Role, int], _Measured]] = WeakKeyDictionary()
 _ASKING = Lock()
 
 
-def _measures(store: Store) -> dict[Role, pl.DataFrame]:
-    """season, player; of each measure `x:`, over less the league's ratio times under, and `n:`, under.
-
-    Worked out at the first question, for all seasons, and remembered as long as the store is open.
-    """
+def _measures(store: Store, role: Role, season: int) -> _Measured:
+    """Worked out at the first question, for all seasons, and remembered as long as the store is open."""
     with _ASKING:
         if store not in _KEPT:
-            answer: dict[Role, pl.DataFrame] = {}
-            for role, own in _sums(store).items():
-                own = own.join(_pitch_sums(store, role), on=_KEY, how="left").sort(_KEY)
-                answer[role] = own.select(*_KEY, *(e for name in MEASURES for e in _against_league(name)))
-            _KEPT[store] = answer
-        return _KEPT[store]
+            _KEPT[store] = _seasons(store)
+        return _KEPT[store].get((role, season), _NOBODY)
 
 
-def _against_league(name: str) -> tuple[pl.Expr, pl.Expr]:
-    of = MEASURES[name]
-    over, under = (pl.sum_horizontal(pl.col(c).fill_null(0.0) for c in side) for side in (of.over, of.under))
-    league = over.sum().over("season") / under.sum().over("season")
-    return (
-        pl.when(under > 0).then(over - under * league).otherwise(0.0).alias(f"x:{name}"),
-        under.alias(f"n:{name}"),
-    )
+def _seasons(store: Store) -> dict[tuple[Role, int], _Measured]:
+    """Measures of every season of the main league."""
+    main = (pl.col("game_type") == "R") & (pl.col("league") == main_league(store.games["league"]))
+    table = store.table("plate_appearances").filter(main, pl.col("event") != "truncated_pa")
+    if table.is_empty():
+        raise FullcountError(
+            f"{store.root}: no plate appearances of the main league's games to aggregate; ingest retrosheet or statcast"
+        )
+    season_of = store.games.select(pl.when(main).then("season").otherwise(0)).to_series().to_numpy()
+    season_of_runs = season_of[np.asarray(store.runs["game"])]
+    turns = {s: _turns(table.filter(pl.col("season") == s)) for s in table["season"].unique().sort().to_list()}
+    of_games = [t.group_by("game_id").agg(pl.len().alias("PA"), pl.col(_RATED).sum()) for t in turns.values()]
+    parks = _park_factors(store.games.join(pl.concat(of_games), on="game_id"))
+
+    def measured(season: int) -> dict[tuple[Role, int], _Measured]:
+        own = _surrounded(turns.pop(season), store.games, parks)
+        pitches = _pitch_sums(store, np.flatnonzero(season_of_runs == season))
+        sums = {r: _turn_sums(own, r).join(pitches[r], on="player", how="left").sort("player") for r in ROLES}
+        return {(r, season): _against_league(t) for r, t in sums.items()}
+
+    with ThreadPoolExecutor(len(ROLES)) as threads:  # tables and arrays let another thread run
+        return {key: of for season in threads.map(measured, list(turns)) for key, of in season.items()}
+
+
+_COLUMNS = tuple(dict.fromkeys(c for of in MEASURES.values() for c in (*of.over, *of.under)))
+#: [columns, MEASURES]: 1 where a column is among those over (under) the line.
+_OVER = np.array([[float(c in of.over) for of in MEASURES.values()] for c in _COLUMNS])
+_UNDER = np.array([[float(c in of.under) for of in MEASURES.values()] for c in _COLUMNS])
+
+
+def _against_league(sums: pl.DataFrame) -> _Measured:
+    """Measures of players with these sums, by player."""
+    own = sums.select(pl.col(_COLUMNS).fill_null(0.0)).to_numpy()
+    over, under = own @ _OVER, own @ _UNDER
+    n = under.sum(axis=0)
+    league = np.divide(over.sum(axis=0), n, out=np.zeros_like(n), where=n > 0)
+    return _Measured(sums["player"].to_numpy(), np.where(under > 0, over - under * league, 0.0), under)
 
 
 # --------------------------------------------------------------------------------------------------------- pitches
@@ -198,37 +236,31 @@ _CLASS = np.array(
 )
 
 
-def _pitch_sums(store: Store, role: Role) -> pl.DataFrame:
-    """season, player and his pitches by kind of count and class (`fS`: swinging strikes at 0-0)."""
-    names = _pitches(KINDS, _ALL)
-    own = (pl.col("game_type") == "R") & (pl.col("league") == main_league(store.games["league"]))
-    season_of = store.games.select(pl.when(own).then("season").otherwise(0)).to_series().to_numpy()
-    runs = store.runs
-    season, player = season_of[np.asarray(runs["game"])], np.asarray(runs[_PLAYER[role]])
-    parts = []
-    for s in np.unique(season[season > 0]):
-        chosen = np.flatnonzero(season == s)
-        players, owner = np.unique(player[chosen], return_inverse=True)
-        length = np.asarray(runs["length"])[chosen]
-        fields = gather(store.categorical, ranges(np.asarray(runs["start"])[chosen], length))
-        result, kind = _CLASS[fields[:, COLUMN["call"]]], _kind(fields)
-        told = (result >= 0) & (kind >= 0)
-        cell = (np.repeat(owner, length) * len(KINDS) + kind) * len(PITCH_CLASSES) + result
-        counts = np.bincount(cell[told], minlength=len(players) * len(names)).reshape(len(players), -1)
-        parts.append(
-            pl.DataFrame(counts.astype(np.float64), schema=names).select(
-                pl.lit(int(s), pl.Int16).alias("season"), pl.Series("player", players, pl.Int32), *names
-            )
-        )
-    empty = pl.DataFrame(schema={"season": pl.Int16, "player": pl.Int32, **dict.fromkeys(names, pl.Float64)})
-    return pl.concat([empty, *parts])
+def _cells() -> NDArray[np.int64]:
+    """Place among `_pitches(KINDS, _ALL)` by ids of call, balls and strikes; -1: not thrown to be hit, or unknown."""
+    balls, strikes = (len(BY_NAME[c].vocabulary or ()) for c in ("balls", "strikes"))
+    cells = np.full((len(_CLASS), balls + 1, strikes + 1), -1)
+    for b, s in product(range(balls), range(strikes)):
+        kind = KINDS.index("f" if b + s == 0 else "s" if s == 2 else "b" if b == 3 else "o")
+        cells[:, b + 1, s + 1] = np.where(_CLASS < 0, -1, kind * len(PITCH_CLASSES) + _CLASS)
+    return cells
 
 
-def _kind(fields: NDArray[np.int16]) -> NDArray[np.int64]:
-    """Place in KINDS of pitches with field ids `fields` [n, fields]; -1 where the count is unknown."""
-    balls, strikes = fields[:, COLUMN["balls"]].astype(np.int64) - 1, fields[:, COLUMN["strikes"]].astype(np.int64) - 1
-    unknown = (balls < 0) | (strikes < 0)
-    return np.select([unknown, balls + strikes == 0, strikes == 2, balls == 3], [-1, 0, 1, 2], default=3)
+def _pitch_sums(store: Store, chosen: NDArray[np.int64]) -> dict[Role, pl.DataFrame]:
+    """player and his pitches by kind of count and class (`fS`: swinging strikes at 0-0) in the runs `chosen`."""
+    names, runs = _pitches(KINDS, _ALL), store.runs
+    length = np.asarray(runs["length"])[chosen]
+    fields = gather(store.categorical, ranges(np.asarray(runs["start"])[chosen], length))
+    cell = _cells()[tuple(fields[:, COLUMN[c]] for c in ("call", "balls", "strikes"))]
+    told = cell >= 0
+    sums: dict[Role, pl.DataFrame] = {}
+    for role, player in _PLAYER.items():
+        players, owner = np.unique(np.asarray(runs[player])[chosen], return_inverse=True)
+        places = np.repeat(owner * len(names), length)[told] + cell[told]
+        counts = np.bincount(places, minlength=len(players) * len(names)).reshape(-1, len(names))
+        own = pl.DataFrame(counts.astype(np.float64), schema=names)
+        sums[role] = own.insert_column(0, pl.Series("player", players, pl.Int32))
+    return sums
 
 
 # ----------------------------------------------------------------------------------------------- plate appearances
@@ -239,29 +271,9 @@ _RATED = ("K", "BB", "HR", "hits")
 _HIT = {"1B": "single", "2B": "double", "3B": "triple", "HR": "home_run"}
 _NO_CONTACT = ("walk", "intent_walk", "hit_by_pitch", "strikeout", "strikeout_double_play", "catcher_interf")
 _TRAJECTORY = {"GB": "ground_ball", "LD": "line_drive", "FB": "fly_ball", "PU": "popup", "BU": "bunt"}
+#: Fractions are summed in whole numbers of this: then neither the order of rows nor of threads changes a sum.
+_GRAIN = 2.0**-32
 _FASTBALLS, _BREAKING = ("FF", "SI", "FA"), ("SL", "ST", "SV", "CU", "KC", "CS")
-
-
-def _sums(store: Store) -> dict[Role, pl.DataFrame]:
-    """season, player and his sums over the main league's plate appearances of regular seasons."""
-    own = (pl.col("game_type") == "R") & (pl.col("league") == main_league(store.games["league"]))
-    table = store.table("plate_appearances").filter(own, pl.col("event") != "truncated_pa")
-    if table.is_empty():
-        raise FullcountError(
-            f"{store.root}: no plate appearances of the main league's games to aggregate; ingest retrosheet or statcast"
-        )
-    seasons = [_turns(part) for part in table.partition_by("season")]
-    of_games = [turns.group_by("game_id").agg(pl.len().alias("PA"), pl.col(_RATED).sum()) for turns in seasons]
-    parks = _park_factors(store.games.join(pl.concat(of_games), on="game_id"))
-    sums: dict[Role, list[pl.DataFrame]] = {"hitters": [], "pitchers": []}
-    for turns in seasons:
-        turns = turns.join(_teams(turns, store.games), on=["game_id", "top"], how="left")
-        turns = turns.join(parks, on=["season", "home_team", "park"], how="left")
-        for player in _PLAYER.values():
-            turns = turns.join(_rates(turns, player), on=player, how="left")
-        for role in _PLAYER:
-            sums[role].append(_turn_sums(turns, role))
-    return {role: pl.concat(parts) for role, parts in sums.items()}
 
 
 def _turns(table: pl.DataFrame) -> pl.DataFrame:
@@ -289,14 +301,23 @@ def _turns(table: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     told = pl.col("contacted") & (pl.col("contact") != "none")
     measured = pl.col("contacted") & pl.col("speed").is_not_null() & pl.col("angle").is_not_null()
-    value = pl.sum_horizontal(pl.col(c) * WOBA[c] for c in _HIT)
     cell = ["speed", "angle", "contacted"]
+    value = pl.sum_horizontal(pl.col(c).mean().over(cell) * WOBA[c] for c in _HIT)
     return turns.with_columns(
         pl.when(told.sum() >= LEAST_KNOWN * pl.col("contacted").sum()).then("contact"),
         measured.alias("measured"),
         pl.when(measured).then(pl.col("HR").mean().over(cell)).alias("expected HR"),
-        pl.when(measured).then(value.mean().over(cell)).alias("expected wOBA"),
+        pl.when(measured).then(value).alias("expected wOBA"),
     ).drop("speed", "angle")
+
+
+def _surrounded(turns: pl.DataFrame, games: pl.DataFrame, parks: pl.DataFrame) -> pl.DataFrame:
+    """A season's `turns` with the team's runs, the park's factors and the rates of both players."""
+    turns = turns.join(_teams(turns, games), on=["game_id", "top"], how="left")
+    turns = turns.join(parks, on=["season", "home_team", "park"], how="left")
+    for player in _PLAYER.values():
+        turns = turns.join(_rates(turns, player), on=player, how="left")
+    return turns
 
 
 def _park_factors(games: pl.DataFrame) -> pl.DataFrame:
@@ -344,7 +365,7 @@ def _rates(turns: pl.DataFrame, player: PlayerRole) -> pl.DataFrame:
 
 
 def _turn_sums(turns: pl.DataFrame, role: Role) -> pl.DataFrame:
-    """season, player and his sums over a season's plate appearances."""
+    """player and his sums over a season's plate appearances."""
     they: PlayerRole = "pitcher" if role == "hitters" else "batter"
     if role == "hitters":
         turns = turns.filter(~pl.col("batter_is_pitcher").fill_null(False))
@@ -382,7 +403,8 @@ def _turn_sums(turns: pl.DataFrame, role: Role) -> pl.DataFrame:
         "fastball speed": pl.when(fast).then("release_speed"),
         "breaking": pl.col("pitch_type").is_in(_BREAKING),
     }
-    counted = turns.select(
-        "season", pl.col(_PLAYER[role]).alias("player"), *(e.cast(pl.Float64).alias(c) for c, e in terms.items())
-    )
-    return counted.group_by(_KEY, maintain_order=True).sum()
+    counted = turns.select(pl.col(_PLAYER[role]).alias("player"), *(e.alias(c) for c, e in terms.items()))
+    fractions = [c for c, t in counted.schema.items() if t.is_float()]
+    sums = counted.with_columns((pl.col(fractions).cast(pl.Float64) / _GRAIN).round().cast(pl.Int64))
+    sums = sums.group_by("player").sum().with_columns(pl.exclude("player").cast(pl.Float64))
+    return sums.with_columns(pl.col(fractions) * _GRAIN)
