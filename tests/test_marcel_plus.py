@@ -22,6 +22,7 @@ from fullcount.projection.marcel_plus import (
     forecast,
     histories,
     run_weights,
+    slopes,
 )
 from fullcount.projection.system import ROLES, League
 from test_boosted_marcel import SPRING, ageing_league, spoilt
@@ -59,6 +60,15 @@ def test_without_a_past_the_constants_are_marcels(league: League) -> None:
     assert said.hitters["player"].to_list() == Marcel().project(SPRING, young).hitters["player"].to_list()
     assert said.hitters["HR"].is_finite().all()
     assert said.pitchers["ER"].is_finite().all()
+
+
+def test_slopes_are_those_of_the_forecast(league: League) -> None:
+    rng, now = np.random.default_rng(0), histories(league, "pitchers", 2012)
+    for component in range(len(CHANCES["pitchers"])):
+        at = MARCEL["pitchers"] + 0.1 * rng.standard_normal(8)
+        ends = [[forecast(at + d * step, now, component) for d in (1, -1)] for step in 1e-5 * np.eye(8)]
+        numeric = np.stack([(high - low) / 2e-5 for high, low in ends], axis=1)
+        np.testing.assert_allclose(slopes(at, now, component), numeric, rtol=1e-5, atol=1e-8)
 
 
 def test_it_fits_an_ageing_curve(league: League) -> None:

@@ -135,15 +135,17 @@ def fit(past: Histories, component: int, role: Role) -> Floats:
     def residuals(constants: Floats) -> Floats:
         return np.concatenate([scale * (outcome - forecast(constants, past, component)), (constants - start) / SPREAD])
 
-    return np.asarray(least_squares(residuals, start, xtol=1e-6, ftol=1e-6).x)
+    def jacobian(constants: Floats) -> Floats:
+        return np.concatenate([slopes(constants, past, component) * -scale[:, None], np.diag(1 / SPREAD)])
+
+    return np.asarray(least_squares(residuals, start, jacobian, xtol=1e-6, ftol=1e-6).x)
 
 
 def _pooled(parts: list[Histories]) -> Histories:
     """Those of all parts who played in the season."""
     played = [p.tried[:, 0] > 0 for p in parts]
-    return Histories(
-        *(np.concatenate([f[k] for f, k in zip(field, played, strict=True)]) for field in zip(*parts, strict=True))
-    )
+    fields = ([f[k] for f, k in zip(field, played, strict=True)] for field in zip(*parts, strict=True))
+    return Histories(*(np.asfortranarray(np.concatenate(field)) for field in fields))  # a component is one block
 
 
 def forecast(constants: Floats, of: Histories, component: int) -> Floats:
@@ -154,6 +156,20 @@ def forecast(constants: Floats, of: Histories, component: int) -> Floats:
     mean = np.exp(prior + starter * of.start)
     shrunk = (of.done[:, :, component] @ weight + m * mean) / (of.chances[:, :, component] @ weight + m)
     return np.asarray(shrunk * np.exp(level + linear * age + square * age**2))
+
+
+def slopes(constants: Floats, of: Histories, component: int) -> Floats:
+    """Derivatives [m, 8] of `forecast` by its constants."""
+    second, third, strength, prior, starter, *_ = constants
+    weight, m = np.exp([0.0, second, third]), np.exp(strength)
+    age, rate = (of.age - 27) / 5, forecast(constants, of, component)
+    mean = np.exp(prior + starter * of.start)
+    done, chances = of.done[:, :, component], of.chances[:, :, component]
+    over, under = done @ weight + m * mean, chances @ weight + m
+    pull = m * mean / over
+    logs = [weight[k] * (done[:, k] / over - chances[:, k] / under) for k in (1, 2)]  # of the rate's logarithm
+    logs += [pull - m / under, pull, of.start * pull, np.ones_like(age), age, age**2]
+    return np.asarray((rate * np.stack(logs)).T)
 
 
 def histories(league: League, role: Role, season: int) -> Histories:
