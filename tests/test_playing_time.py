@@ -13,10 +13,18 @@ from polars.testing import assert_frame_equal
 from fullcount.errors import FullcountError
 from fullcount.evaluation.playing_time import judge
 from fullcount.projection.marcel import Marcel
-from fullcount.projection.playing_time import InPlayingTime, PlayingTime, course, read_overrides, rescaled
+from fullcount.projection.playing_time import (
+    Given,
+    InPlayingTime,
+    PlayingTime,
+    course,
+    read_overrides,
+    rescaled,
+    standing,
+)
 from fullcount.projection.registry import make_system
 from fullcount.projection.system import EXPOSURE, ROLES, League, Projection, rates
-from fullcount.sources.tables import conform, empty
+from fullcount.sources.tables import PITCHING_SEASONS, conform, empty
 from fullcount.store import Store
 from test_boosted_marcel import SPRING, ageing_league, spoilt
 
@@ -154,19 +162,71 @@ def game_lines(league: League) -> tuple[pl.DataFrame, pl.DataFrame]:
     return conform(pl.concat(games), "batting_games"), empty("pitching_games")
 
 
-def test_games_tell_what_season_lines_do_not() -> None:
+def quitting_league() -> League:
+    """A third of the hitters stops at no age of theirs."""
     league = ageing_league()
     gone = (pl.col("player") % 3 == 0) & (pl.col("season") >= 2000 + pl.col("player") % 13)
-    cut = replace(league, batting_seasons=league.batting_seasons.filter(~gone), _before={})
+    return replace(league, batting_seasons=league.batting_seasons.filter(~gone), _before={})
+
+
+def brier(time: PlayingTime, league: League) -> float:
+    """Of who plays in 2012."""
+    played = league.batting_seasons.filter(season=2012)["player"].to_list()
+    said = time.table("hitters", 2012, league)
+    return said.select((pl.col("plays") - pl.col("player").is_in(played)).pow(2).mean()).item()  # type: ignore[no-any-return]
+
+
+def test_positions_tell_what_other_facts_do_not() -> None:
+    league = quitting_league()
+    stays = pl.col("season") < pl.col("season").max().over("player")
+    caught = league.batting_seasons.with_columns(G_C=pl.when(stays).then(0).otherwise("G").cast(pl.Int16))
+    told = replace(league, batting_seasons=caught, _before={})
+    assert brier(PlayingTime(), told) < 0.5 * brier(PlayingTime(), league)
+
+
+def test_standing_is_of_the_last_season_known(league: League) -> None:
+    lines = league.batting_seasons.filter((pl.col("season") < 2011) | (pl.col("player") % 2 == 0))
+    lines = lines.with_columns(G_1B=(pl.col("season") - 1930).cast(pl.Int16))
+    known_so = replace(league, batting_seasons=lines, _before={})
+    table = standing(known_so, "hitters", 2012)
+    known = table.filter(pl.col("at:1B").is_not_null()).select((pl.col("at:1B") * 162 + 1930).round().cast(pl.Int32))
+    last = lines.filter(pl.col("season") < 2012).group_by("player").agg(pl.col("season").max())
+    expected = table.join(last, on="player", how="left", maintain_order="left", suffix=":last")["season:last"]
+    assert known.to_series().to_list() == expected.to_list()
+    assert set(expected) == {2009, 2010, 2011}
+    assert table["at:C"].is_null().all()
+    both = table.join(rates(Marcel().project(SPRING, known_so).hitters, "hitters"), on="player")
+    assert (both["quality"] * both["PA"]).sum() == pytest.approx(0, abs=1e-9)
+    assert (both["wOBA"] - both["quality"]).to_list() == pytest.approx(
+        [both["wOBA"][0] - both["quality"][0]] * len(both)
+    )
+    arms = standing(league, "pitchers", 2012)
+    assert [c for c in arms.columns if c.startswith("at:")] == ["at:P"]
+
+
+@pytest.mark.parametrize("given", ["playing", "lasting"])
+def test_position_players_are_no_pitchers(league: League, given: Given) -> None:
+    """Every even player pitches a game a year, odd ones thirty of 162."""
+    hitter = pl.col("player") % 2 == 0
+    batting = league.batting_seasons.with_columns(G_P=pl.when(hitter).then(1).otherwise(30).cast(pl.Int16))
+    few = {"G": 1, "GS": 0, "outs": 4, "BF": 6, "H": 2, "HR": 0, "BB": 0, "SO": 1, "R": 1, "ER": 1}
+    once = conform(batting.filter(hitter).select("player", "season", "league", "team", **{
+        c: pl.lit(few.get(c, 0)) for c in PITCHING_SEASONS if c not in ("player", "season", "league", "team")
+    }), "pitching_seasons")  # fmt: skip
+    pitching = pl.concat([league.pitching_seasons, once])
+    both = replace(league, batting_seasons=batting, pitching_seasons=pitching, _before={})
+    said = PlayingTime(given).table("pitchers", 2012, both)
+    assert said.filter(hitter).select("IP", "G", "GS").unique().row(0) == pytest.approx((4 / 3, 1, 0))
+    assert said.filter(~hitter)["IP"].min() > 15  # type: ignore[operator]
+    unknown = replace(both, batting_seasons=league.batting_seasons, _before={})
+    assert PlayingTime(given).table("pitchers", 2012, unknown).filter(hitter)["IP"].max() > 1.5  # type: ignore[operator]
+
+
+def test_games_tell_what_season_lines_do_not() -> None:
+    cut = quitting_league()
     games = game_lines(cut)
     plain, told = PlayingTime(), PlayingTime(games=games)
-    truth = set(cut.batting_seasons.filter(season=2012)["player"])
-
-    def brier(time: PlayingTime) -> float:
-        said = time.table("hitters", 2012, cut)
-        return said.select((pl.col("plays") - pl.col("player").is_in(list(truth))).pow(2).mean()).item()  # type: ignore[no-any-return]
-
-    assert brier(told) < 0.5 * brier(plain)
+    assert brier(told, cut) < 0.5 * brier(plain, cut)
     later = tuple(g.with_columns(starter=pl.col("starter") & (pl.col("season") < 2012)) if "starter" in g.columns else g
                   for g in games)  # fmt: skip
     again = PlayingTime(games=(later[0], later[1])).table("hitters", 2012, cut)

@@ -1,7 +1,8 @@
 """Playing time for its own sake: whether a man plays at all, how much if he does, and what any system says in it.
 
-Trees on the facts of `boosted.facts`, refitted for every season on earlier ones. Rates and playing time are different
-questions: a system with `+pt` behind its name keeps its rates and takes its plate appearances and innings from here.
+Trees on the facts of `boosted.facts`, on positions and on the course of the last season, refitted for every season on
+earlier ones. Rates and playing time are different questions: a system with `+pt` behind its name keeps its rates and
+takes its plate appearances and innings from here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from fullcount.errors import FullcountError
-from fullcount.projection.boosted import LEAST_ROWS, boost, by_role, examples, facts, kept
+from fullcount.projection.boosted import LAGS, LEAST_ROWS, base, boost, by_role, examples, facts, kept
 from fullcount.projection.system import (
     COUNTS,
     EXPOSURE,
@@ -25,12 +26,18 @@ from fullcount.projection.system import (
     Projection,
     Role,
     System,
+    rates,
     target_season,
 )
+from fullcount.sources.tables import POSITIONS
 
 #: `playing`: expected if he plays at all; `lasting`: if he gets 200 PA or 50 innings, what tables of cohort A judge.
 Given = Literal["playing", "lasting"]
 _LASTING: dict[Role, float] = {"hitters": 200.0, "pitchers": 50.0}
+#: How good he is in one number, who is better than others is given more to do.
+_QUALITY: dict[Role, str] = {"hitters": "wOBA", "pitchers": "K-BB%"}
+#: Of pitchers: position players, by the last season's games and ten innings in three seasons (Ohtani is none).
+_STAND_IN = ((pl.col("at:P") < 0.1) & (pl.sum_horizontal(f"outs:{k}" for k in LAGS) < 30)).fill_null(False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +67,15 @@ class PlayingTime:
 
 def _expected(league: League, time: PlayingTime, role: Role, season: int) -> pl.DataFrame:
     past, now, n = examples(league, role, time.first, season), facts(league, role, season), EXPOSURE[role]
-    if time.games is not None:
-        seen = [kept(_course, league, time, role, s) for s in [*past["season"].unique().sort(), season]]
-        past = past.join(pl.concat(seen), on=["player", "season"], how="left", maintain_order="left")
-        now = now.join(seen[-1].drop("season"), on="player", how="left", maintain_order="left")
+    read = [kept(_read, league, time, role, s) for s in [*past["season"].unique().sort(), season]]
+    past = past.join(pl.concat(read), on=["player", "season"], how="left", maintain_order="left")
+    now = now.join(read[-1].drop("season"), on="player", how="left", maintain_order="left")
     plays = (past[f"y:{n}"] > 0).cast(pl.Float64)
     usual = float(plays.mean() or 0.0)  # type: ignore[arg-type]
     chance = (usual + boost(past, now, {"plays": plays - usual})["plays"]).clip(0, 1)
     whole = past.filter(pl.col(f"y:{n}") > 0).with_columns(pl.col("^y:.*$") * pl.col("length"))
+    if role == "pitchers":
+        stand_ins, whole = whole.filter(_STAND_IN), whole.filter(~_STAND_IN)
     whole = whole.filter(pl.col(f"y:{n}") >= _LASTING[role]) if time.given == "lasting" else whole
     beside = {c: whole[f"y:{c}"] for c in ("G", "GS") if role == "pitchers"}
     said = boost(whole, now, {n: whole[f"y:{n}"] - whole[n], **beside})
@@ -76,13 +84,39 @@ def _expected(league: League, time: PlayingTime, role: Role, season: int) -> pl.
     if role == "pitchers" and whole.height >= LEAST_ROWS:
         games = np.maximum(said["G"], 1.0)
         table = table.with_columns(G=games, GS=np.clip(said["GS"], 0.0, games))
+    if role == "pitchers":  # so few that trees learn nothing of them: what those had who pitched again
+        had = {c: stand_ins[f"y:{c}"].mean() or 1.0 for c in ("IP", "G")} | {"GS": 0.0}
+        one = now.select(_STAND_IN).to_series()
+        table = table.with_columns(pl.when(one).then(had[c]).otherwise(c).alias(c) for c in had if c in table.columns)
     return table
 
 
-def _course(league: League, time: PlayingTime, role: Role, season: int) -> pl.DataFrame:
-    assert time.games is not None
+def _read(league: League, time: PlayingTime, role: Role, season: int) -> pl.DataFrame:
+    """What is read beside `facts`: `standing`, and `course` where there are games."""
+    table = standing(league, role, season)
+    if time.games is None:
+        return table
     own = (pl.col("season") == season - 1) & (pl.col("game_type") == "R") & (pl.col("league") == league.name)
-    return course(time.games[ROLES.index(role)].filter(own), role).with_columns(season=pl.lit(season))
+    played = course(time.games[ROLES.index(role)].filter(own), role)
+    return table.join(played, on="player", how="left", maintain_order="left")
+
+
+def standing(league: League, role: Role, season: int) -> pl.DataFrame:
+    """Positions and quality before `season` of everyone Marcel projects for it, a row a player.
+
+    player, season; `quality`: Marcel's wOBA (pitchers: strikeout less walk rate) less the mean of all in his playing
+    time; `at:C`, ... (hitters) and `at:P`: shares of the games of his last season, null where it is not known.
+    """
+    stat, n = pl.col(_QUALITY[role]), pl.col(EXPOSURE[role])
+    known = league.before(date(season, 3, 1)).batting_seasons
+    own = known.filter(pl.col("league") == league.name, pl.col("season") >= season - len(LAGS)).sort("season", "player")
+    at = POSITIONS if role == "hitters" else ("G_P",)
+    shares = own.group_by("player", maintain_order=True).last().select(
+        "player", *((pl.col(c) / pl.col("G")).alias(c.replace("G_", "at:")) for c in at)
+    )  # fmt: skip
+    table = rates(base(league, season).role(role), role)
+    table = table.select("player", season=pl.lit(season), quality=stat - (stat * n).sum() / n.sum())
+    return table.join(shares, on="player", how="left", maintain_order="left")
 
 
 def course(games: pl.DataFrame, role: Role) -> pl.DataFrame:
