@@ -53,6 +53,17 @@ def test_a_folder_that_is_not_a_demos_is_left_alone(tmp_path: Path, there: str) 
     assert path.read_text() == "mine"
 
 
+def test_a_stopped_demo_does_not_say_that_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt("stopped after step 3; the same command goes on from there")
+
+    monkeypatch.setattr(demo, "simulate", stop)
+    told = StringIO()
+    with pytest.raises(KeyboardInterrupt, match="^stopped; the same command begins the demo again$"):
+        demo.run_demo(tmp_path / "demo", 0, Console(file=told))
+    assert "simulating 8 seasons" in told.getvalue()  # a step is told when it begins, in a file too
+
+
 def test_the_verdict_compares_with_the_truth():
     true = pl.DataFrame({"player": [1, 2, 3], "season": [2001] * 3, "role": ["batter"] * 3, "K%": [0.1, 0.2, 0.3]})
     true = true.with_columns(pl.col("K%").alias("BB%"), pl.col("player").cast(pl.Int32))

@@ -51,6 +51,13 @@ def run_demo(out: Path, seed: int, console: Console) -> pl.DataFrame:
     (out / MARK).touch()  # first of all: a `store` alone may be somebody's real one
     for folder in ("store", "encoder", "batter", "pitcher"):
         shutil.rmtree(out / folder, ignore_errors=True)
+    try:
+        return _steps(out, seed, console)
+    except KeyboardInterrupt:  # what stopped would say that it goes on
+        raise KeyboardInterrupt("stopped; the same command begins the demo again") from None
+
+
+def _steps(out: Path, seed: int, console: Console) -> pl.DataFrame:
     started = time.perf_counter()
 
     def say(text: str) -> None:
