@@ -281,7 +281,11 @@ def test_backtest(store: Path, runs: Path, tmp_path: Path) -> None:
     assert {p.name for p in out.iterdir()} == names
     assert all(f"wrote {out / name}" in told for name in names)
     assert set(pl.read_csv(out / "table.csv")["system"]) == {"marcel", "mine"}
-    assert "mine" in (out / "summary.md").read_text()
+    assert "cohort C: everybody, weighted" in " ".join(told.split())
+    note = "Δ: difference from marcel, with its paired 95 % interval."
+    assert note in told.splitlines()
+    assert "mine" in (summary := (out / "summary.md").read_text())
+    assert note in summary.splitlines()
     page = (out / "report.html").read_text()
     assert "<html" in page
     assert "Retrosheet" not in page

@@ -59,7 +59,7 @@ def test_a_stopped_demo_does_not_say_that_it_goes_on(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(demo, "simulate", stop)
     told = StringIO()
-    with pytest.raises(KeyboardInterrupt, match="^stopped; the same command begins the demo again$"):
+    with pytest.raises(KeyboardInterrupt, match=r"^stopped; the same command begins the demo again$"):
         demo.run_demo(tmp_path / "demo", 0, Console(file=told))
     assert "simulating 8 seasons" in told.getvalue()  # a step is told when it begins, in a file too
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
 from rich.console import Console
 
 from fullcount.evaluation.backtest import BacktestResult
@@ -61,7 +62,11 @@ def write_backtest(
             page.append(Section(heading, who, table, accuracy(result, role, cohort, stats)))
             text.append(f"## {heading}\n\n{who}\n\n{markdown(table)}")
             if console is not None:
-                show(table, console, heading)
+                show(table, console, f"{heading}: {who}" if who else heading)
+    if result.intervals.filter(pl.col("system") != pl.col("reference")).height:
+        text.append(f"Δ: difference from {result.reference}, with its paired 95 % interval.\n")
+        if console is not None:
+            console.print(text[-1].strip(), markup=False, highlight=False, soft_wrap=True)
     written.append(out / "summary.md")
     written[-1].write_text("\n".join(text))
     written.append(write_report(out / "report.html", title, [*page, *sections], retrosheet=retrosheet))
