@@ -36,8 +36,9 @@ Given = Literal["playing", "lasting"]
 _LASTING: dict[Role, float] = {"hitters": 200.0, "pitchers": 50.0}
 #: How good he is in one number, who is better than others is given more to do.
 _QUALITY: dict[Role, str] = {"hitters": "wOBA", "pitchers": "K-BB%"}
-#: Of pitchers: position players, by the last season's games and ten innings in three seasons (Ohtani is none).
-_STAND_IN = ((pl.col("at:P") < 0.1) & (pl.sum_horizontal(f"outs:{k}" for k in LAGS) < 30)).fill_null(False)
+#: Of pitchers: position players, who in three seasons pitched in few of their games, and fewer than twenty innings
+#: (Ohtani pitched more).
+_STAND_IN = ((pl.col("at:P") < 0.25) & (pl.sum_horizontal(f"outs:{k}" for k in LAGS) < 60)).fill_null(False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,15 +106,15 @@ def standing(league: League, role: Role, season: int) -> pl.DataFrame:
     """Positions and quality before `season` of everyone Marcel projects for it, a row a player.
 
     player, season; `quality`: Marcel's wOBA (pitchers: strikeout less walk rate) less the mean of all in his playing
-    time; `at:C`, ... (hitters) and `at:P`: shares of the games of his last season, null where it is not known.
+    time; `at:C`, ... (hitters) and `at:P`: shares of his games of the last three seasons, null where not known.
     """
     stat, n = pl.col(_QUALITY[role]), pl.col(EXPOSURE[role])
     known = league.before(date(season, 3, 1)).batting_seasons
-    own = known.filter(pl.col("league") == league.name, pl.col("season") >= season - len(LAGS)).sort("season", "player")
-    at = POSITIONS if role == "hitters" else ("G_P",)
-    shares = own.group_by("player", maintain_order=True).last().select(
-        "player", *((pl.col(c) / pl.col("G")).alias(c.replace("G_", "at:")) for c in at)
-    )  # fmt: skip
+    own = known.filter(pl.col("league") == league.name, pl.col("season") >= season - len(LAGS))
+    shares = own.group_by("player").agg(
+        (pl.col(c).sum() / pl.col("G").filter(pl.col(c).is_not_null()).sum()).fill_nan(None).alias(f"at:{c[2:]}")
+        for c in (POSITIONS if role == "hitters" else ("G_P",))
+    )
     table = rates(base(league, season).role(role), role)
     table = table.select("player", season=pl.lit(season), quality=stat - (stat * n).sum() / n.sum())
     return table.join(shares, on="player", how="left", maintain_order="left")
