@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm, poisson
 
 from fullcount.evaluation.calibration import STATS, below, crps, deciles, judged, pit, shown, summary
+from fullcount.projection.drawing import LEVELS
 from fullcount.projection.system import COUNTS, RATES, ROLES, League, Projection
-from fullcount.projection.uncertainty import LEVELS
 from fullcount.report.figures import calibrations
 from fullcount.sources.tables import BATTING_COUNTS, conform, empty
 

@@ -15,13 +15,14 @@ from scipy.special import expit, logit
 from fullcount.errors import FullcountError
 from fullcount.evaluation.calibration import below, judged, pit, summary
 from fullcount.projection.blend import Blend
+from fullcount.projection.drawing import LEVELS, percentiles
 from fullcount.projection.export import layout
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.marcel_plus import MarcelPlus
 from fullcount.projection.playing_time import InPlayingTime
 from fullcount.projection.registry import make_system
 from fullcount.projection.system import COUNTS, PERCENTILE, RATES, ROLES, League, Projection, RefusalError, rates
-from fullcount.projection.uncertainty import LEVELS, Bands, described, percentiles
+from fullcount.projection.uncertainty import Bands, described
 from fullcount.sources.tables import BATTING_COUNTS, PITCHING_COUNTS, conform
 from fullcount.store import Store
 from test_boosted_marcel import SPRING, ageing_league, spoilt

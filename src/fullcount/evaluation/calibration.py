@@ -21,8 +21,9 @@ import polars as pl
 from fullcount.errors import FullcountError, told
 from fullcount.evaluation.cohorts import outcomes
 from fullcount.evaluation.metrics import Array, interval, resamples
+from fullcount.projection.drawing import LEVELS
 from fullcount.projection.system import EXPOSURE, RATES, ROLES, League, Role, System, rates
-from fullcount.projection.uncertainty import LEAST, LEVELS
+from fullcount.projection.uncertainty import LEAST
 
 STATS: dict[Role, tuple[str, ...]] = {
     "hitters": (
