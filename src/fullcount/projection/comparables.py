@@ -24,7 +24,7 @@ from fullcount.adaptation.performance import pool
 from fullcount.errors import FullcountError
 from fullcount.priors import Priors
 from fullcount.projection.playing_time import spelling
-from fullcount.projection.system import COUNTS, SINGLES, League, Role, rates
+from fullcount.projection.system import COUNTS, NAME, SINGLES, League, Role, rates
 from fullcount.store import PlayerRole, Store, day_number
 from fullcount.training.jobs import embedding_cache, load_encoder
 from fullcount.windows import History, Window
@@ -127,9 +127,7 @@ def season_table(league: League, role: PlayerRole) -> pl.DataFrame:
     lines = rates(lines.with_columns(pl.col(counts).cast(pl.Float64)), of)
     after = lines.select("player", (pl.col("season") - 1).cast(pl.Int16), "league",
                          pl.col(*SHOWN[role]).name.prefix("next "))  # fmt: skip
-    born = league.players.select(
-        "player", pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True).alias("Name"), "birth_date"
-    )
+    born = league.players.select("player", NAME, "birth_date")
     return (
         lines.filter(pl.col(tried) >= LEAST[role])
         .join(born, on="player", how="left")

@@ -20,6 +20,7 @@ from fullcount.projection import match_ups, starts
 from fullcount.projection.export import IDS, TEAMS, spelled
 from fullcount.projection.playing_time import spelling
 from fullcount.projection.starts import dispersion, expected, facts, over, played
+from fullcount.projection.system import NAME
 from fullcount.store import Store
 
 log = logging.getLogger("fullcount")
@@ -132,23 +133,18 @@ def _hitters(store: Store, priors: Priors, asked: pl.DataFrame) -> pl.DataFrame:
     who = who.with_columns((pl.Series(own) / pl.Series(games)).clip(upper_bound=1.0).alias("GS%"))
     who = who.filter(pl.col("GS%") >= LISTED)
     line = match_ups.hitters(store, priors, who.select(*match_ups.KEYS, "GS%"))
-    line = line.join(_names(store).select(pitcher="player", against="Name"), on="pitcher", how="left")
-    line = line.rename({"pitcher": "against MLBAMID"})
+    names = store.table("players").select(pitcher="player", against=NAME)
+    line = line.join(names, on="pitcher", how="left").rename({"pitcher": "against MLBAMID"})
     return _listed(store, line, "hitters", ("against", "against MLBAMID", "GS%", *match_ups.COUNTS))
 
 
 def _listed(store: Store, line: pl.DataFrame, role: str, columns: tuple[str, ...]) -> pl.DataFrame:
     points = pl.sum_horizontal(pl.col(c) * w for c, w in POINTS[role].items())
-    table = line.with_columns(points=points).join(_names(store), on="player", how="left")
+    players = store.table("players")
+    table = line.with_columns(points=points).join(players.select("player", NAME), on="player", how="left")
     table = table.sort("points", "date", "player", descending=[True, False, False])
     keys = ("date", "player", "Name", pl.col("team").alias("Team"), "opponent", "home", "park")
-    return spelled(table.select(*keys, *columns, "points"), store.table("players"))
-
-
-def _names(store: Store) -> pl.DataFrame:
-    return store.table("players").select(
-        "player", Name=pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True)
-    )
+    return spelled(table.select(*keys, *columns, "points"), players)
 
 
 def store_schedule(store: Store, first: date, days: int = 1) -> pl.DataFrame:
@@ -207,7 +203,7 @@ def _from(first: date, days: int) -> str:
 def _ids(store: Store) -> dict[str, dict[int, int]]:
     """Those who have pitched and their last seasons, by id as text and by name (see `spelling`)."""
     seasons = store.table("pitching_games").group_by("player").agg(pl.col("season").max())
-    called = spelling(pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True))
+    called = spelling(NAME)
     pitched = store.table("players").join(seasons, on="player").select("player", "season", called.alias("name"))
     found: dict[str, dict[int, int]] = {}
     for player, season, name in pitched.sort("player").iter_rows():

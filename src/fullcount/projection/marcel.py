@@ -13,7 +13,7 @@ from typing import Literal
 
 import polars as pl
 
-from fullcount.projection.system import SINGLES, League, Projection, target_season
+from fullcount.projection.system import NAME, SINGLES, League, Projection, target_season
 
 #: Regressed rates, and how each moves with the age factor: +1 grows with youth, -1 shrinks with it, 0 stays.
 HITTER_AGEING = {
@@ -91,7 +91,7 @@ def people(players: pl.DataFrame, season: int) -> pl.DataFrame:
     """`player`, `Name` and `age` (the season less the year of birth; null where no register knows it)."""
     return players.select(
         "player",
-        pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True).alias("Name"),
+        NAME,
         (season - pl.col("birth_date").dt.year()).alias("age"),
     )
 

@@ -39,6 +39,8 @@ WOBA = {"uBB": 0.69, "HBP": 0.72, "1B": 0.88, "2B": 1.25, "3B": 1.58, "HR": 2.03
 
 #: Hits of one base, which most tables leave to be counted.
 SINGLES = (pl.col("H") - pl.col("2B") - pl.col("3B") - pl.col("HR")).alias("1B")
+#: A player's name, of the canonical table of players.
+NAME = pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True).alias("Name")
 PERCENTILE = re.compile(r"^(?P<stat>.+)_p(?P<level>[1-9][0-9])$")
 
 
