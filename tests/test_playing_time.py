@@ -62,6 +62,7 @@ def test_rates_stay_the_systems(league: League) -> None:
             assert (a[stat] - b[stat]).abs().max() < 1e-9
         assert (a[EXPOSURE[role]] - b[EXPOSURE[role]]).abs().max() > 1  # type: ignore[operator]
     assert (timed.pitchers["GS"] <= timed.pitchers["G"]).all()
+    assert (timed.hitters["G"] - 162).abs().max() < 1  # type: ignore[operator]  # nobody there misses a game
 
 
 def test_percentiles_go_with_their_counts() -> None:
@@ -98,7 +99,8 @@ def test_overrides(league: League, tmp_path: Path) -> None:
 
     before, after = line(plain, "hitters", first), line(said, "hitters", first)
     assert (after["PA"], after["plays"]) == (123, 1)
-    assert after["HR"] / 123 == pytest.approx(before["HR"] / before["PA"])
+    for count in ("HR", "G"):
+        assert after[count] / 123 == pytest.approx(before[count] / before["PA"])
     assert (line(said, "hitters", second)["PA"], line(said, "hitters", second)["plays"]) == (0, 0)
     before, after = line(plain, "pitchers", pitcher), line(said, "pitchers", pitcher)
     assert after["IP"] == 77

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from fullcount.errors import FullcountError
-from fullcount.projection.boosted import LAGS, LEAST_ROWS, base, boost, by_role, examples, facts, kept
+from fullcount.projection.boosted import LAGS, LEAST_ROWS, base, boost, by_role, examples, facts, kept, own_lines
 from fullcount.projection.system import (
     COUNTS,
     EXPOSURE,
@@ -59,9 +59,9 @@ class PlayingTime:
     first: int = 2001
 
     def table(self, role: Role, season: int, league: League) -> pl.DataFrame:
-        """player, `plays` (probability of a plate appearance or an out), PA or IP of a whole season, a pitcher's G, GS.
+        """player, `plays` (probability of a plate appearance or an out), PA or IP of a whole season, G, a pitcher's GS.
 
-        Everyone Marcel projects, by player.
+        Everyone Marcel projects, by player; without G and GS where there is too little to learn from.
         """
         return kept(_expected, league, self, role, season)
 
@@ -71,6 +71,10 @@ def _expected(league: League, time: PlayingTime, role: Role, season: int) -> pl.
     read = [kept(_read, league, time, role, s) for s in [*past["season"].unique().sort(), season]]
     past = past.join(pl.concat(read), on=["player", "season"], how="left", maintain_order="left")
     now = now.join(read[-1].drop("season"), on="player", how="left", maintain_order="left")
+    if role == "hitters":  # `examples` leave their games out
+        played = own_lines(league.before(date(season, 3, 1)), role)
+        played = played.select("player", pl.col("season").cast(pl.Int32), pl.col("G").cast(pl.Float64).alias("y:G"))
+        past = past.join(played, on=["player", "season"], how="left", maintain_order="left")
     plays = (past[f"y:{n}"] > 0).cast(pl.Float64)
     usual = float(plays.mean() or 0.0)  # type: ignore[arg-type]
     chance = (usual + boost(past, now, {"plays": plays - usual})["plays"]).clip(0, 1)
@@ -78,13 +82,13 @@ def _expected(league: League, time: PlayingTime, role: Role, season: int) -> pl.
     if role == "pitchers":
         stand_ins, whole = whole.filter(_STAND_IN), whole.filter(~_STAND_IN)
     whole = whole.filter(pl.col(f"y:{n}") >= _LASTING[role]) if time.given == "lasting" else whole
-    beside = {c: whole[f"y:{c}"] for c in ("G", "GS") if role == "pitchers"}
+    beside = {c: whole[f"y:{c}"] for c in (("G", "GS") if role == "pitchers" else ("G",))}
     said = boost(whole, now, {n: whole[f"y:{n}"] - whole[n], **beside})
     expected = np.maximum(now[n].to_numpy() + said[n], 1.0)
     table = now.select("player", pl.Series("plays", chance), pl.Series(n, expected))
-    if role == "pitchers" and whole.height >= LEAST_ROWS:
+    if whole.height >= LEAST_ROWS:
         games = np.maximum(said["G"], 1.0)
-        table = table.with_columns(G=games, GS=np.clip(said["GS"], 0.0, games))
+        table = table.with_columns(pl.Series(c, np.clip(said[c], 0.0, games)) for c in beside)
     if role == "pitchers":  # so few that trees learn nothing of them: what those had who pitched again
         had = {c: stand_ins[f"y:{c}"].mean() or 1.0 for c in ("IP", "G")} | {"GS": 0.0}
         one = now.select(_STAND_IN).to_series()
@@ -186,7 +190,8 @@ def rescaled(table: pl.DataFrame, time: pl.DataFrame, role: Role) -> pl.DataFram
     counts = [c for c in table.columns if PERCENTILE.sub(r"\g<stat>", c) in COUNTS[role]]
     table = table.join(time, on="player", how="left", maintain_order="left")
     table = table.with_columns(pl.col(c) * scale for c in counts)
-    return table.with_columns(pl.coalesce(f"new:{c}", c).alias(c) for c in own).drop(f"new:{c}" for c in (n, *own))
+    said = {c: [x for x in (f"new:{c}", c) if x in table.columns] for c in own}  # only here have hitters games
+    return table.with_columns(pl.coalesce(x).alias(c) for c, x in said.items()).drop(f"new:{c}" for c in (n, *own))
 
 
 def _overridden(time: pl.DataFrame, given: pl.DataFrame, role: Role) -> pl.DataFrame:
