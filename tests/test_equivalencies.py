@@ -127,6 +127,13 @@ def test_translation_by_hand() -> None:
     np.testing.assert_allclose(moved, [[100 * 60 / 110, 100 * 40 / 110, 100 * 10 / 110], [10, 0, 0]])
 
 
+def test_games_by_position_are_no_counts() -> None:
+    caught = LEAGUE.batting_seasons.with_columns(G_C=pl.lit(5, dtype=pl.Int16))
+    said, plain = (make_system("mle", Store).project(AS_OF, league)  # type: ignore[arg-type]
+                   for league in (replace(LEAGUE, batting_seasons=caught, _before={}), LEAGUE))  # fmt: skip
+    assert_frame_equal(said.hitters, plain.hitters)
+
+
 def test_the_base_speaks_for_whom_it_projects_and_the_minors_for_the_others() -> None:
     base, found = Marcel().project(AS_OF, LEAGUE), make_system("mle", Store).project(AS_OF, LEAGUE)  # type: ignore[arg-type]
     for role in ROLES:
