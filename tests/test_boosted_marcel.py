@@ -13,7 +13,9 @@ from polars.testing import assert_frame_equal, assert_series_equal
 
 from fullcount.errors import FullcountError
 from fullcount.evaluation.backtest import backtest
-from fullcount.projection.boosted import STARTED, BoostedMarcel, boost, by_role, examples, facts, kept
+from fullcount.projection.boosted import STARTED, BoostedMarcel, boost
+from fullcount.projection.facts import examples, facts
+from fullcount.projection.kept import by_role, kept
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.marcel_plus import MarcelPlus
 from fullcount.projection.registry import SYSTEMS

@@ -6,7 +6,7 @@ scorer's habits, a rule or a new way of measuring does not look like a change in
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from threading import Lock
@@ -31,6 +31,7 @@ WEIGHTS = (1.0, 0.8, 0.6)
 LEAST_KNOWN = 0.9
 #: Plate appearances with which a park's factor and an opponent's rates are shrunken.
 _PARK, _OPPONENT = 6000.0, 150.0
+_PARK_SEASONS = 3
 
 Floats = NDArray[np.float64]
 
@@ -146,11 +147,12 @@ def recent(store: Store, role: Role, season: int, groups: Collection[str] = GROU
         raise FullcountError(f"no group of measures {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}")
     names = [m for m, of in MEASURES.items() if of.group in groups]
     chosen = [list(MEASURES).index(m) for m in names]
-    seasons = [_measures(store, role, season - lag) for lag in range(1, len(WEIGHTS) + 1)]
+    lags = range(len(WEIGHTS), 0, -1)  # the earliest first: with it the later ones are worked out
+    seasons = [_measures(store, role, season - lag) for lag in lags]
     players = np.unique(np.concatenate([s.player for s in seasons]))
     away, under = np.zeros((2, len(players), len(names)))
-    for one, weight in zip(seasons, WEIGHTS, strict=True):
-        place = np.searchsorted(players, one.player)
+    for one, lag in zip(seasons, lags, strict=True):
+        place, weight = np.searchsorted(players, one.player), WEIGHTS[lag - 1]
         away[place] += weight * one.away[:, chosen]
         under[place] += weight * one.under[:, chosen]
     shrunken = away / (under + [MEASURES[m].strength[ROLES.index(role)] for m in names])
@@ -170,32 +172,35 @@ class _Measured(NamedTuple):
     under: Floats
 
 
+_NEVER = 10_000
 _NOBODY = _Measured(np.zeros(0, np.int32), *np.zeros((2, 0, len(MEASURES))))
-_KEPT: WeakKeyDictionary[Store, dict[tuple[Role, int], _Measured]] = WeakKeyDictionary()
+#: From which season on measures of a store are known, and they.
+_KEPT: WeakKeyDictionary[Store, tuple[int, dict[tuple[Role, int], _Measured]]] = WeakKeyDictionary()
 _ASKING = Lock()
 
 
 def _measures(store: Store, role: Role, season: int) -> _Measured:
-    """Worked out at the first question, for all seasons, and remembered as long as the store is open."""
+    """Worked out at the first question, with all later seasons, and remembered as long as the store is open."""
     with _ASKING:
-        if store not in _KEPT:
-            _KEPT[store] = _seasons(store)
-        return _KEPT[store].get((role, season), _NOBODY)
+        first, known = _KEPT.get(store, (_NEVER, {}))
+        if season < first:
+            _KEPT[store] = season, known | _seasons(store, season, first)
+        return _KEPT[store][1].get((role, season), _NOBODY)
 
 
-def _seasons(store: Store) -> dict[tuple[Role, int], _Measured]:
-    """Measures of every season of the main league."""
+def _seasons(store: Store, first: int, before: int) -> dict[tuple[Role, int], _Measured]:
+    """Measures of the main league's seasons from `first` on and before `before`."""
     main = (pl.col("game_type") == "R") & (pl.col("league") == main_league(store.games["league"]))
     table = store.table("plate_appearances").filter(main, pl.col("event") != "truncated_pa")
     if table.is_empty():
         raise FullcountError(
             f"{store.root}: no plate appearances of the main league's games to aggregate; ingest retrosheet or statcast"
         )
+    table = table.filter(pl.col("season").is_between(first - _PARK_SEASONS + 1, before - 1))
     season_of = store.games.select(pl.when(main).then("season").otherwise(0)).to_series().to_numpy()
     season_of_runs = season_of[np.asarray(store.runs["game"])]
     turns = {s: _turns(table.filter(pl.col("season") == s)) for s in table["season"].unique().sort().to_list()}
-    of_games = [t.group_by("game_id").agg(pl.len().alias("PA"), pl.col(_RATED).sum()) for t in turns.values()]
-    parks = _park_factors(store.games.join(pl.concat(of_games), on="game_id"))
+    parks = _park_factors(turns, store.games)
 
     def measured(season: int) -> dict[tuple[Role, int], _Measured]:
         own = _surrounded(turns.pop(season), store.games, parks)
@@ -204,7 +209,8 @@ def _seasons(store: Store) -> dict[tuple[Role, int], _Measured]:
         return {(r, season): _against_league(t) for r, t in sums.items()}
 
     with ThreadPoolExecutor(len(ROLES)) as threads:  # tables and arrays let another thread run
-        return {key: of for season in threads.map(measured, list(turns)) for key, of in season.items()}
+        found = threads.map(measured, [s for s in turns if s >= first])
+        return {key: of for season in found for key, of in season.items()}
 
 
 _COLUMNS = tuple(dict.fromkeys(c for of in MEASURES.values() for c in (*of.over, *of.under)))
@@ -320,19 +326,21 @@ def _surrounded(turns: pl.DataFrame, games: pl.DataFrame, parks: pl.DataFrame) -
     return turns
 
 
-def _park_factors(games: pl.DataFrame) -> pl.DataFrame:
-    """season, home_team, park and `park K`, ...: the park's factors less 1, from `games` with sums of both teams.
+def _park_factors(turns: Mapping[int, pl.DataFrame], games: pl.DataFrame) -> pl.DataFrame:
+    """season, home_team, park and `park K`, ...: the park's factors less 1, from `turns` of both teams by season.
 
     A factor is the rate in the home team's games there over that in its games elsewhere, in this and the two earlier
     seasons, shrunken.
     """
     counts = ("PA", *_RATED)
+    sums = [t.group_by("game_id").agg(pl.len().alias("PA"), pl.col(_RATED).sum()) for t in turns.values()]
+    games = games.join(pl.concat(sums), on="game_id")
     home = games.group_by("season", "home_team", "park").agg(pl.col(counts).sum())
     road = games.group_by("season", pl.col("away_team").alias("home_team")).agg(
         pl.col(counts).sum().name.prefix("road ")
     )
     both = home.join(road, on=["season", "home_team"])
-    later = pl.concat([both.with_columns(pl.col("season") + k) for k in range(3)])
+    later = pl.concat([both.with_columns(pl.col("season") + k) for k in range(_PARK_SEASONS)])
     pooled = later.group_by("season", "home_team", "park").agg(pl.all().sum())
     n = pl.col("PA")
     factors = {c: (pl.col(c) / n) / (pl.col(f"road {c}") / pl.col("road PA")) - 1 for c in _RATED}

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from fullcount.projection import last_layer
 from fullcount.projection.aggregates import GROUPS, recent
-from fullcount.projection.boosted import by_role, composed, kept, own_lines
-from fullcount.projection.parts import CHANCES, STEALS, Line, Part, arrays, whole
+from fullcount.projection.facts import own_lines
+from fullcount.projection.kept import by_role, kept
+from fullcount.projection.parts import CHANCES, STEALS, Line, Part, arrays, composed, whole
 from fullcount.projection.system import (
     COUNTS,
     EXPOSURE,

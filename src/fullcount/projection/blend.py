@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from fullcount.errors import FullcountError
-from fullcount.projection.boosted import kept, own_lines
+from fullcount.projection.facts import own_lines
+from fullcount.projection.kept import kept
 from fullcount.projection.system import (
     COUNTS,
     EXPOSURE,

@@ -7,55 +7,27 @@ published `marcel_gb`, reach the same correlations of counts and spoil every rat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from threading import Lock
-from typing import Concatenate, ParamSpec, TypeVar, cast
-from weakref import WeakKeyDictionary
 
 import lightgbm
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from fullcount.projection.aggregates import recent
-from fullcount.projection.marcel import HITTER_AGEING, Marcel, people
-from fullcount.projection.system import (
-    EXPOSURE,
-    ROLES,
-    SINGLES,
-    League,
-    Projection,
-    RefusalError,
-    Role,
-    System,
-    target_season,
-)
+from fullcount.projection.facts import LEARNED, base, examples, fact_names, facts, matrix
+from fullcount.projection.kept import by_role, kept
+from fullcount.projection.parts import composed
+from fullcount.projection.system import EXPOSURE, League, Projection, Role, System, target_season
 from fullcount.store import Store
 
 Floats = NDArray[np.float64]
-P = ParamSpec("P")
-T = TypeVar("T")
 
-LAGS = (1, 2, 3)
-#: Counts of season lines that facts are made of.
-LINES: dict[Role, tuple[str, ...]] = {
-    "hitters": tuple(HITTER_AGEING),
-    "pitchers": ("SO", "BB", "HR", "H", "ER", "R", "HBP", "W", "L", "SV", "GS", "GF"),
-}
-#: Rates that are boosted. The others stay Marcel's, or keep their proportion to one of these (see `composed`).
-BOOSTED: dict[Role, tuple[str, ...]] = {
-    "hitters": ("SO", "BB", "1B", "2B", "3B", "HR", "R", "RBI", "SB", "CS"),
-    "pitchers": ("SO", "BB", "HR", "H", "ER", "W", "SV", "HLD"),
-}
-#: What is boosted and no fact: holds read beside saves and games finished told nothing in 2016-19, not even of holds.
-UNREAD = {"HLD"}
 #: Those that are boosted from `BoostedMarcel.start`.
 STARTED: dict[Role, tuple[str, ...]] = {
-    "hitters": BOOSTED["hitters"],
+    "hitters": LEARNED["hitters"],
     "pitchers": ("SO", "BB", "HR", "H", "ER"),
 }
 #: Groups of aggregates that are read. Hands, opponents, parks and situation added nothing in 2012-18.
@@ -159,14 +131,14 @@ def boost(
 def differences(past: pl.DataFrame, now: pl.DataFrame, role: Role, least: float) -> dict[str, tuple[Floats, Floats]]:
     """What is learned from `past`: by statistic the difference from Marcel, and its weight [rows].
 
-    PA or IP itself: playing time of those who had `least` of it; else rates of BOOSTED, weighted by playing time, those
+    PA or IP itself: playing time of those who had `least` of it; else rates of LEARNED, weighted by playing time, those
     that this store and `now` know. Weight 0: not learned from. Weights of rates are the same.
     """
     n = EXPOSURE[role]
     played, length = past[f"y:{n}"].to_numpy(), past["length"].to_numpy()
     learned = {n: (played * length - past[n].to_numpy(), (played * length >= least).astype(np.float64))}
     weight = np.where(played >= _LEAST_LINE[role], played, 0.0)
-    for c in BOOSTED[role]:
+    for c in LEARNED[role]:
         if not now[f"m:{c}"].null_count() and not past.filter(weight > 0)[f"y:{c}"].null_count():
             rate = past[f"y:{c}"].to_numpy() / np.maximum(played, 1.0)
             learned[c] = np.where(weight > 0, rate - past[f"m:{c}"].to_numpy(), 0.0), weight
@@ -178,187 +150,3 @@ def moved(table: pl.DataFrame, now: pl.DataFrame, role: Role, by: dict[str, Floa
     n = EXPOSURE[role]
     rates = {c: np.maximum(now[f"m:{c}"].to_numpy() + d, 0.0) for c, d in by.items() if c != n}
     return composed(table, role, rates, np.maximum(now[n].to_numpy() + by.get(n, 0.0), 1.0))
-
-
-def composed(table: pl.DataFrame, role: Role, rates: dict[str, Floats], exposure: Floats) -> pl.DataFrame:
-    """A Projection's table with new `rates` (per PA or IP, [rows]) in `exposure` PA or IP [rows].
-
-    Counts without a new rate keep theirs or, CS and pitchers' R, their proportion to SB and ER. H, AB and TBF are sums.
-    """
-    n = EXPOSURE[role]
-    table = table.with_columns(n=exposure)
-    counts = [c for c in table.columns if c not in ("player", "Name", "Team", "n", "reliability")]
-    linked = ("CS", "SB") if role == "hitters" else ("R", "ER")
-    proportion = pl.when(pl.col(linked[1]) > 0).then(pl.col(linked[0]) / pl.col(linked[1])).otherwise(0.0)
-    if role == "pitchers":
-        table = table.with_columns(other=pl.col("TBF") - 3 * pl.col("IP") - pl.sum_horizontal("H", "BB", "HBP"))
-        counts.append("other")
-    table = table.with_columns(
-        proportion.alias("proportion"),
-        *(pl.col(c) / pl.col(n) * pl.col("n") for c in counts if c not in rates),
-        *(pl.Series(c, rate * exposure) for c, rate in rates.items()),
-    )
-    if linked[1] in rates and linked[0] not in rates:
-        table = table.with_columns((pl.col("proportion") * pl.col(linked[1])).alias(linked[0]))
-    if role == "hitters":
-        table = table.with_columns(
-            H=pl.sum_horizontal("1B", "2B", "3B", "HR"), AB=pl.col("PA") - pl.sum_horizontal("BB", "HBP", "SF", "SH")
-        )
-    else:
-        table = table.with_columns(TBF=3 * pl.col("IP") + pl.sum_horizontal("H", "BB", "HBP", "other"))
-    return table.drop("n", "proportion", "other", strict=False)
-
-
-# ------------------------------------------------------------------------------------------------------------ facts
-
-
-def facts(league: League, role: Role, season: int) -> pl.DataFrame:
-    """What is known before `season` of everyone Marcel projects for it, a row a player, by player.
-
-    Columns: player; Marcel's PA or IP as they were if short seasons had been whole ones (`PA`, `IP`), reliability, and
-    his rates per PA or IP (`m:HR`, ...); age; `career` (PA or BF), `debut` (seasons since); and of each of the last
-    three seasons k playing time in a season of full length (`n:k`, `G:k`, `outs:k`), per game (`n/G:k`), and rates per
-    PA or BF less the league's (`HR:k`). Null: no line.
-    """
-    return kept(_facts, league, role, season)
-
-
-def _facts(league: League, role: Role, season: int) -> pl.DataFrame:
-    marcel = base(league, season).role(role)
-    known = league.before(date(season, 3, 1))
-    n = EXPOSURE[role]
-    names = [c for c in dict.fromkeys((*LINES[role], *BOOSTED[role])) if c in marcel.columns and c != n]
-    table = marcel.select("player", n, "reliability", *((pl.col(c) / pl.col(n)).alias(f"m:{c}") for c in names))
-    table = table.join(people(known.players, season).select("player", "age"), on="player", how="left")
-    lines, under = own_lines(known, role), "PA" if role == "hitters" else "BF"
-    lines = lines.join(table.select("player"), on="player", how="semi").sort("season", "player")
-    career = lines.group_by("player", maintain_order=True).agg(
-        pl.col(under).cast(pl.Float64).sum().alias("career"), (season - pl.col("season").min()).alias("debut")
-    )
-    table = table.join(career, on="player", how="left")
-    recent = lines.filter(pl.col("season") >= season - len(LAGS))
-    mean = recent.group_by("season").agg((pl.col(c).sum() / pl.col(under).sum()).alias(f"lg:{c}") for c in LINES[role])
-    recent = recent.join(mean, on="season").join(_lengths(known), on="season")
-    times = (under, "G") if role == "hitters" else (under, "G", "outs")
-    for lag in LAGS:
-        line = recent.filter(pl.col("season") == season - lag).select(
-            "player",
-            *((pl.col(c) * pl.col("length")).alias(f"{'n' if c == under else c}:{lag}") for c in times),
-            (pl.col(under) / pl.col("G")).alias(f"n/G:{lag}"),
-            pl.col("length").alias(f"length:{lag}"),
-            *((pl.col(c) / pl.col(under) - pl.col(f"lg:{c}")).alias(f"{c}:{lag}") for c in LINES[role]),
-        )
-        table = table.join(line, on="player", how="left")
-    done, unit = ("n", 1.0) if role == "hitters" else ("outs", 3.0)
-    missed = {k: pl.col(f"{done}:{k}").fill_null(0.0) * (1 - 1 / pl.col(f"length:{k}").fill_null(1.0)) for k in (1, 2)}
-    table = table.with_columns(pl.col(n) + (0.5 * missed[1] + 0.1 * missed[2]) / unit)
-    return table.drop(f"length:{k}" for k in LAGS).sort("player")
-
-
-def examples(league: League, role: Role, first: int, season: int) -> pl.DataFrame:
-    """`facts` of the seasons `first` .. `season` - 1 beside what happened (`y:PA`, `y:HR`, ...; 0 who did not play).
-
-    `length`: times by which the season was too short. Only what was known before `season` is read.
-
-    Raises:
-        RefusalError: none of the seasons has lines and lines before it.
-    """
-    known = league.before(date(season, 3, 1))
-    lines = own_lines(known, role)
-    start = max(first, int(lines["season"].min() or season) + 1)  # type: ignore[arg-type]
-    parts = [kept(_examples, league, role, s) for s in range(start, season)]
-    parts = [p for p in parts if p.height]
-    if not parts:
-        raise RefusalError(f"no season from {first} on and before {season} has lines and lines before it to learn from")
-    return pl.concat(parts, how="diagonal_relaxed")
-
-
-def _examples(league: League, role: Role, season: int) -> pl.DataFrame:
-    known = league.before(date(season + 1, 3, 1))
-    n = EXPOSURE[role]
-    happened = own_lines(known, role).filter(pl.col("season") == season)
-    if happened.is_empty():
-        return pl.DataFrame()
-    if role == "pitchers":
-        happened = happened.with_columns(IP=pl.col("outs") / 3)
-    names = dict.fromkeys([n, *LINES[role], *BOOSTED[role], *(("G",) if role == "pitchers" else ())])
-    happened = happened.select("player", *(pl.col(c).cast(pl.Float64).alias(f"y:{c}") for c in names))
-    length = _lengths(known).filter(pl.col("season") == season)["length"].item()
-    unknown = [c for c in happened.columns if happened[c].null_count() == happened.height]
-    return (
-        facts(league, role, season)
-        .join(happened, on="player", how="left")
-        .with_columns(pl.col(f"y:{c}").fill_null(0.0) for c in names if f"y:{c}" not in unknown)
-        .with_columns(length=pl.lit(length), season=pl.lit(season))
-        .sort("player")
-    )
-
-
-def base(league: League, season: int) -> Projection:
-    """Marcel's projection of `season`."""
-    return kept(_marcel, league, season)
-
-
-def _marcel(league: League, season: int) -> Projection:
-    return Marcel().project(date(season, 3, 1), league)
-
-
-def fact_names(table: pl.DataFrame) -> list[str]:
-    """Columns of `facts` that a model may read."""
-    unread = {"player", "season", "length", *(f"m:{c}" for c in UNREAD)}
-    return [c for c in table.columns if c not in unread and not c.startswith("y:")]
-
-
-def matrix(table: pl.DataFrame, names: list[str]) -> Floats:
-    """Columns of `table` [rows, names], NaN where unknown."""
-    return table.select(pl.col(names).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-
-
-def own_lines(known: League, role: Role) -> pl.DataFrame:
-    """Season lines of the league; pitchers' batting left out."""
-    if role == "pitchers":
-        return known.pitching_seasons.filter(pl.col("league") == known.name, pl.col("BF") > 0)
-    own = known.batting_seasons.filter(
-        pl.col("league") == known.name, pl.col("PA") > 0, ~pl.col("is_pitcher").fill_null(False)
-    )
-    return own.with_columns(SINGLES)
-
-
-def _lengths(known: League) -> pl.DataFrame:
-    """Of each season how many times longer the longest of the last ten was (2020: 2.7), by the games of those who
-    played most."""
-    games = known.batting_seasons.filter(pl.col("league") == known.name).group_by("season").agg(pl.col("G").max())
-    longest = games.filter(pl.col("season") > pl.col("season").max() - 10)["G"].max()
-    return games.select("season", length=pl.lit(longest) / pl.col("G").cast(pl.Float64)).sort("season")
-
-
-_KEPT: WeakKeyDictionary[League, dict[Hashable, Future[object]]] = WeakKeyDictionary()
-_ASKING = Lock()
-
-
-def kept(make: Callable[Concatenate[League, P], T], league: League, *dated: P.args, **options: P.kwargs) -> T:
-    """`make(league, *dated)`, remembered as long as `league` lives: a backtest asks the same of many seasons.
-
-    `make` may read nothing of the league that `dated` does not date. Threads that ask the same wait for the first.
-    """
-    key = (make, *dated, *options.items())
-    with _ASKING:
-        store = _KEPT.setdefault(league, {})
-        first = key not in store
-        answer = store.setdefault(key, Future())
-    if first:
-        try:
-            answer.set_result(make(league, *dated, **options))
-        except BaseException as error:
-            del store[key]
-            answer.set_exception(error)
-    return cast(T, answer.result())
-
-
-def by_role(make: Callable[[Role], T]) -> list[T]:
-    """`make` of hitters and of pitchers, on two cores: trees, tables and matrices let another thread run.
-
-    Each has matrix products of its own on one core; two pools of as many threads as cores wait for one another.
-    """
-    with threadpool_limits(1), ThreadPoolExecutor(len(ROLES)) as threads:
-        return list(threads.map(make, ROLES))

@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from fullcount.projection.boosted import matrix
+from fullcount.projection.facts import matrix
 from fullcount.projection.parts import CHANCES, Line, Part, arrays, summed
 from fullcount.projection.quantile_forest import Forest
 from fullcount.projection.spreads import Spread, excess, own_sd

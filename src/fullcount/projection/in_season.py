@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from fullcount.errors import FullcountError
-from fullcount.projection.boosted import base, boost, kept, own_lines
+from fullcount.projection.boosted import boost
+from fullcount.projection.facts import base, own_lines
+from fullcount.projection.kept import kept
 from fullcount.projection.marcel import people
 from fullcount.projection.system import ROLES, SINGLES, League, Projection, RefusalError, Role, System, target_season
 from fullcount.sources.seasons import season_lines

@@ -21,8 +21,10 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from fullcount.projection.boosted import base, by_role, composed, kept, own_lines
+from fullcount.projection.facts import base, own_lines
+from fullcount.projection.kept import by_role, kept
 from fullcount.projection.marcel import people
+from fullcount.projection.parts import composed
 from fullcount.projection.system import EXPOSURE, League, Projection, Role, target_season
 
 Floats = NDArray[np.float64]

@@ -22,7 +22,9 @@ from torch.nn.functional import dropout, silu
 
 from fullcount.errors import FullcountError
 from fullcount.objectives.combination import Weighting
-from fullcount.projection.boosted import LEAST_ROWS, base, differences, examples, fact_names, facts, kept, matrix, moved
+from fullcount.projection.boosted import LEAST_ROWS, differences, moved
+from fullcount.projection.facts import base, examples, fact_names, facts, matrix
+from fullcount.projection.kept import kept
 from fullcount.projection.system import ROLES, League, Projection, Role, target_season
 
 Floats = NDArray[np.float64]

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fullcount.projection.system import Role
+from fullcount.projection.system import EXPOSURE, Role
 
 Floats = NDArray[np.float64]
 Line = Mapping[str, Floats]
@@ -80,6 +80,35 @@ def summed(line: Line, role: Role) -> dict[str, Floats]:
     hits = line["HR"] + line["1B"] + line["2B"] + line["3B"]
     at_bats = line["PA"] - line["BB"] - line["HBP"] - line["SF"] - line["SH"]
     return {**line, "H": hits, "AB": at_bats, "CS": line["SBA"] - line["SB"]}
+
+
+def composed(table: pl.DataFrame, role: Role, rates: dict[str, Floats], exposure: Floats) -> pl.DataFrame:
+    """A Projection's table with new `rates` (per PA or IP, [rows]) in `exposure` PA or IP [rows].
+
+    Counts without a new rate keep theirs or, CS and pitchers' R, their proportion to SB and ER. H, AB and TBF are sums.
+    """
+    n = EXPOSURE[role]
+    table = table.with_columns(n=exposure)
+    counts = [c for c in table.columns if c not in ("player", "Name", "Team", "n", "reliability")]
+    linked = ("CS", "SB") if role == "hitters" else ("R", "ER")
+    proportion = pl.when(pl.col(linked[1]) > 0).then(pl.col(linked[0]) / pl.col(linked[1])).otherwise(0.0)
+    if role == "pitchers":
+        table = table.with_columns(other=pl.col("TBF") - 3 * pl.col("IP") - pl.sum_horizontal("H", "BB", "HBP"))
+        counts.append("other")
+    table = table.with_columns(
+        proportion.alias("proportion"),
+        *(pl.col(c) / pl.col(n) * pl.col("n") for c in counts if c not in rates),
+        *(pl.Series(c, rate * exposure) for c, rate in rates.items()),
+    )
+    if linked[1] in rates and linked[0] not in rates:
+        table = table.with_columns((pl.col("proportion") * pl.col(linked[1])).alias(linked[0]))
+    if role == "hitters":
+        table = table.with_columns(
+            H=pl.sum_horizontal("1B", "2B", "3B", "HR"), AB=pl.col("PA") - pl.sum_horizontal("BB", "HBP", "SF", "SH")
+        )
+    else:
+        table = table.with_columns(TBF=3 * pl.col("IP") + pl.sum_horizontal("H", "BB", "HBP", "other"))
+    return table.drop("n", "proportion", "other", strict=False)
 
 
 def arrays(table: pl.DataFrame, prefix: str = "") -> dict[str, Floats]:

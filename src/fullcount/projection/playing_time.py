@@ -16,7 +16,9 @@ import numpy as np
 import polars as pl
 
 from fullcount.errors import FullcountError
-from fullcount.projection.boosted import LAGS, LEAST_ROWS, base, boost, by_role, examples, facts, kept, own_lines
+from fullcount.projection.boosted import LEAST_ROWS, boost
+from fullcount.projection.facts import LAGS, base, examples, facts, own_lines
+from fullcount.projection.kept import by_role, kept
 from fullcount.projection.system import (
     COUNTS,
     EXPOSURE,

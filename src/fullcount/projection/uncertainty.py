@@ -14,8 +14,9 @@ from datetime import date
 
 import polars as pl
 
-from fullcount.projection.boosted import base, by_role, examples, facts, kept, matrix, own_lines
 from fullcount.projection.drawing import CARRIED, Learned, percentiles, spare_outs, widths
+from fullcount.projection.facts import base, examples, facts, matrix, own_lines
+from fullcount.projection.kept import by_role, kept
 from fullcount.projection.marcel import known_counts
 from fullcount.projection.parts import CHANCES, PARTS, whole
 from fullcount.projection.quantile_forest import Forest, grow
