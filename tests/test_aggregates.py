@@ -140,6 +140,17 @@ def test_no_order_of_rows_changes_a_sum(sim_store: Store) -> None:
         assert_frame_equal(one, other, check_exact=True)
 
 
+def test_seasons_are_the_same_in_whatever_order_they_are_asked_for(sim_store: Store) -> None:
+    late, early = Store.open(sim_store.root), Store.open(sim_store.root)
+    for role in ROLES:
+        newest_first = [aggregates(late, role, s) for s in (2005, 2003, 2002, 2001)]
+        for one, other in zip(reversed(newest_first), (aggregates(early, role, s) for s in (2001, 2002, 2003, 2005)),
+                              strict=True):  # fmt: skip
+            assert_frame_equal(one, other, check_exact=True)
+        assert newest_first[0].is_empty()
+        assert newest_first[2].height > 20
+
+
 def test_recent_is_weighted_and_shrunken(tmp_path: Path) -> None:
     plays = [{"season": s, "batter": b, "contact": "fly_ball" if b == 1 and i < n else "ground_ball"}
              for s, n in ((2009, 8), (2010, 4)) for b in (1, 2) for i in range(10)]  # fmt: skip

@@ -197,6 +197,8 @@ def _seasons(store: Store, first: int, before: int) -> dict[tuple[Role, int], _M
             f"{store.root}: no plate appearances of the main league's games to aggregate; ingest retrosheet or statcast"
         )
     table = table.filter(pl.col("season").is_between(first - _PARK_SEASONS + 1, before - 1))
+    if table.is_empty():
+        return {}
     season_of = store.games.select(pl.when(main).then("season").otherwise(0)).to_series().to_numpy()
     season_of_runs = season_of[np.asarray(store.runs["game"])]
     turns = {s: _turns(table.filter(pl.col("season") == s)) for s in table["season"].unique().sort().to_list()}
