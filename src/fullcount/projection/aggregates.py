@@ -334,6 +334,8 @@ def _park_factors(turns: Mapping[int, pl.DataFrame], games: pl.DataFrame) -> pl.
     A factor is the rate in the home team's games there over that in its games elsewhere, in this and the two earlier
     seasons, shrunken.
     """
+    # Of where he has played, so of this season, too; `schedule.park_factors` looks ahead and may not know it, and its
+    # logarithms are of whole parks, whoever is at home.
     counts = ("PA", *_RATED)
     sums = [t.group_by("game_id").agg(pl.len().alias("PA"), pl.col(_RATED).sum()) for t in turns.values()]
     games = games.join(pl.concat(sums), on="game_id")
