@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from fullcount.errors import FullcountError
-from fullcount.evaluation.playing_time import judge
+from fullcount.evaluation.playing_time import judge, told_apart
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.playing_time import (
     Given,
@@ -52,6 +52,36 @@ def test_it_is_better_than_marcels(league: League) -> None:
         assert ours["rmse"] < 0.7 * marcel["rmse"]
         assert ours["r"] > marcel["r"] + 0.1
         assert abs(ours["bias"]) < 0.2 * abs(marcel["bias"])
+
+
+def test_who_plays_and_who_starts_is_judged(league: League) -> None:
+    """A system that knows the season; one that says the share of those who play of everybody; one that says nothing."""
+
+    @dataclass(frozen=True)
+    class Says:
+        name: str
+        plays: float | None = None
+
+        def project(self, as_of: date, league: League) -> Projection:
+            said, season = Marcel().project(as_of, league), as_of.year
+            tables = []
+            for role, lines in (("hitters", league.batting_seasons), ("pitchers", league.pitching_seasons)):
+                came = pl.col("player").is_in(lines.filter(season=season)["player"].implode()).cast(pl.Float64)
+                table = said.hitters if role == "hitters" else said.pitchers
+                tables.append(table.with_columns(plays=came if self.plays is None else pl.lit(self.plays)))
+            return replace(said, hitters=tables[0], pitchers=tables[1].with_columns(G=30.0, GS=18.0))
+
+    table = told_apart([Says("knows"), Says("even", 0.9), Marcel()], league, [2012, 2013])
+    for role in ROLES:
+        knows, even, marcel = (
+            table.filter(role=role, system=s).row(0, named=True) for s in ("knows", "even", "marcel")
+        )
+        assert (knows["plays"], knows["auc"]) == (0, 1)
+        assert even["plays"] >= 1
+        assert even["auc"] == pytest.approx(0.5)
+        assert marcel["plays"] is None
+    assert knows["starts"] == 0  # everybody has 15 starts in 30 games: no starter
+    assert marcel["starts"] == 1
 
 
 def test_rates_stay_the_systems(league: League) -> None:

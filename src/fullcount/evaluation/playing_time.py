@@ -4,6 +4,7 @@
 
 Cohort A: 200 PA, 50 innings or more. `all`: everyone whom the first system projects, who did not play with 0; there a
 system that says `plays` is read as `plays` times its playing time, and whom a system leaves out it expects not to play.
+A second table: the probability of playing at all, where a system says it, and who will be a starter.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from scipy.stats import rankdata
 
 from fullcount.errors import told
 from fullcount.evaluation.cohorts import COHORTS, outcomes
 from fullcount.evaluation.metrics import METRICS
-from fullcount.projection.system import EXPOSURE, ROLES, League, System
+from fullcount.projection.system import EXPOSURE, ROLES, League, Role, System
 
 SHOWN = ("r", "rmse", "bias")
 
@@ -61,8 +63,58 @@ def judge(systems: Sequence[System], league: League, seasons: Sequence[int]) -> 
     )  # fmt: skip
 
 
+def told_apart(systems: Sequence[System], league: League, seasons: Sequence[int]) -> pl.DataFrame:
+    """A row per role and system, all seasons together: who plays at all, and who starts.
+
+    `plays`: Brier score of the probability of playing, over that of the share who played in the season (below 1 is
+    better), and `auc`, the chance that of one who played and one who did not the first was given more; null where a
+    system says none. `GS r` and `starts`, pitchers of 50 innings or more whom all project: correlation of games
+    started, and the share whose role (more than half of the games are starts) was told. 0 is said where G or GS is not.
+    """
+    asked = [(outcomes(league, s), [x.project(date(s, 3, 1), league) for x in systems]) for s in seasons]
+    rows = []
+    for role in ROLES:
+        seen = [(happened.role(role), [p.role(role) for p in said]) for happened, said in asked]
+        for k, system in enumerate(systems):
+            row: dict[str, object] = {"role": role, "system": system.name}
+            row |= _who_plays([(h, t[k]) for h, t in seen], role)
+            row |= _who_starts(seen, k) if role == "pitchers" else {}
+            rows.append(row)
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _who_plays(seen: list[tuple[pl.DataFrame, pl.DataFrame]], role: Role) -> dict[str, float]:
+    """`plays` and `auc` of pairs of what happened and what a system said of it."""
+    parts = []
+    for happened, table in seen:
+        if "plays" not in table.columns:
+            return {}
+        who = happened.filter(pl.col(EXPOSURE[role]) > 0).select("player", y=1.0)
+        both = table.join(who, on="player", how="left").select(pl.col("plays", "y").fill_null(0.0))
+        parts.append(both.with_columns(usual=pl.col("y").mean()))
+    said, y, usual = pl.concat(parts).to_numpy().T
+    played = int(y.sum())
+    ahead = rankdata(said)[y > 0].sum() - played * (played + 1) / 2
+    brier = ((said - y) ** 2).mean() / ((usual - y) ** 2).mean()
+    return {"plays": float(brier), "auc": float(ahead / (played * (len(y) - played)))}
+
+
+def _who_starts(seen: list[tuple[pl.DataFrame, list[pl.DataFrame]]], k: int) -> dict[str, float]:
+    """`GS r` and `starts` of the k-th system."""
+    parts = []
+    for happened, tables in seen:
+        lasted = happened.filter(pl.col("IP") >= COHORTS["A"].actual["pitchers"]).select("player", "G", "GS")
+        for table in tables:
+            lasted = lasted.join(table, on="player", how="semi")
+        parts.append(lasted.join(tables[k].select("player", "G", "GS"), on="player", suffix=":said"))
+    games = pl.concat(parts).with_columns(pl.col("G", "GS", "G:said", "GS:said").fill_null(0.0))
+    starter, said = games["GS"] > games["G"] / 2, games["GS:said"] > games["G:said"] / 2
+    r = METRICS["r"](games["GS:said"].to_numpy(), games["GS"].to_numpy(), None)
+    return {"GS r": float(r), "starts": float((starter == said).mean())}  # type: ignore[arg-type]
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     from fullcount.projection.registry import make_systems
     from fullcount.store import Store
 
@@ -74,7 +126,9 @@ def main() -> None:
     store = Store.open(given.store)
     systems = make_systems(given.system or ["marcel", "marcel+pt"], store)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=120, float_precision=3):
-        print(judge(systems, League.of(store), given.seasons))
+        league = League.of(store)
+        print(judge(systems, league, given.seasons))
+        print(told_apart(systems, league, given.seasons))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def _examples(league: League, role: Role, season: int) -> pl.DataFrame:
         return pl.DataFrame()
     if role == "pitchers":
         happened = happened.with_columns(IP=pl.col("outs") / 3)
-    names = dict.fromkeys([n, *LINES[role], *LEARNED[role], *(("G",) if role == "pitchers" else ())])
+    names = dict.fromkeys([n, "G", *LINES[role], *LEARNED[role]])
     happened = happened.select("player", *(pl.col(c).cast(pl.Float64).alias(f"y:{c}") for c in names))
     length = _lengths(known).filter(pl.col("season") == season)["length"].item()
     unknown = [c for c in happened.columns if happened[c].null_count() == happened.height]

@@ -17,7 +17,7 @@ import polars as pl
 
 from fullcount.errors import FullcountError
 from fullcount.projection.boosted import LEAST_ROWS, boost
-from fullcount.projection.facts import LAGS, base, examples, facts, own_lines
+from fullcount.projection.facts import LAGS, base, examples, facts
 from fullcount.projection.kept import by_role, kept
 from fullcount.projection.system import (
     COUNTS,
@@ -73,10 +73,6 @@ def _expected(league: League, time: PlayingTime, role: Role, season: int) -> pl.
     read = [kept(_read, league, time, role, s) for s in [*past["season"].unique().sort(), season]]
     past = past.join(pl.concat(read), on=["player", "season"], how="left", maintain_order="left")
     now = now.join(read[-1].drop("season"), on="player", how="left", maintain_order="left")
-    if role == "hitters":  # `examples` leave their games out
-        played = own_lines(league.before(date(season, 3, 1)), role)
-        played = played.select("player", pl.col("season").cast(pl.Int32), pl.col("G").cast(pl.Float64).alias("y:G"))
-        past = past.join(played, on=["player", "season"], how="left", maintain_order="left")
     plays = (past[f"y:{n}"] > 0).cast(pl.Float64)
     usual = float(plays.mean() or 0.0)  # type: ignore[arg-type]
     chance = (usual + boost(past, now, {"plays": plays - usual})["plays"]).clip(0, 1)
