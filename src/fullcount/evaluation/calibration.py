@@ -27,10 +27,10 @@ from fullcount.projection.uncertainty import LEAST
 
 STATS: dict[Role, tuple[str, ...]] = {
     "hitters": (
-        "PA", "HR", "SB", "R", "RBI", "H", "SO", "BB", "AVG", "OBP", "SLG", "wOBA", "K%", "BB%", "HR%",
+        "PA", "HR", "SB", "CS", "R", "RBI", "H", "SO", "BB", "AVG", "OBP", "SLG", "OPS", "wOBA", "K%", "BB%", "HR%",
     ),
     "pitchers": (
-        "IP", "SO", "BB", "HR", "ER", "W", "SV", "ERA", "WHIP", "K/9", "BB/9", "HR/9", "K%", "BB%",
+        "IP", "GS", "SO", "BB", "HR", "ER", "W", "L", "SV", "HLD", "ERA", "WHIP", "K/9", "BB/9", "HR/9", "K%", "BB%",
     ),
 }  # fmt: skip
 #: Where tiers of median PA and IP part.
@@ -69,7 +69,7 @@ def crps(actual: Array, quantiles: Array) -> Array:
 def judged(systems: Sequence[System], league: League, seasons: Sequence[int]) -> pl.DataFrame:
     """A row per season, role, statistic, player and system: `tier`, `low`, `high` (see `pit`), `crps`, `width`.
 
-    `width` is from P10 to P90. FullcountError for no seasons, equal names or a system without percentiles.
+    `width` is from P10 to P90. Statistics of which a system gives no percentiles are left out. FullcountError for no seasons, equal names or a system without percentiles.
     """
     names = [s.name for s in systems]
     if not seasons or not systems or len(set(names)) < len(names):
@@ -90,7 +90,7 @@ def judged(systems: Sequence[System], league: League, seasons: Sequence[int]) ->
                 shared = shared.join(table, on="player", how="semi")
             actual = rates(happened.role(role), role)
             shared = shared.join(actual, on="player", how="left", maintain_order="left")
-            for stat in STATS[role]:
+            for stat in (c for c in STATS[role] if all(f"{c}_p50" in t.columns for t in tables)):
                 truth = pl.col(stat) if stat in RATES[role] else pl.col(stat).fill_null(0.0)
                 known = shared.with_columns(y=truth)
                 if stat in RATES[role]:
@@ -98,8 +98,6 @@ def judged(systems: Sequence[System], league: League, seasons: Sequence[int]) ->
                 tier = pl.Series(np.searchsorted(TIERS[role], known["median"].to_numpy(), side="right"))
                 for system, table in zip(systems, tables, strict=True):
                     columns = [f"{stat}_p{q}" for q in LEVELS]
-                    if missing := set(columns) - set(table.columns):
-                        raise FullcountError(f"{system.name} gives no {', '.join(sorted(missing))}")
                     quantiles = known.join(table, on="player", how="left", maintain_order="left").select(columns)
                     q, y = quantiles.to_numpy(), known["y"].to_numpy().astype(np.float64)
                     low, high = pit(y, q)
