@@ -69,7 +69,8 @@ def crps(actual: Array, quantiles: Array) -> Array:
 def judged(systems: Sequence[System], league: League, seasons: Sequence[int]) -> pl.DataFrame:
     """A row per season, role, statistic, player and system: `tier`, `low`, `high` (see `pit`), `crps`, `width`.
 
-    `width` is from P10 to P90. Statistics of which a system gives no percentiles are left out. FullcountError for no seasons, equal names or a system without percentiles.
+    `width` is from P10 to P90. Statistics of which a system gives no percentiles are left out.
+    FullcountError for no seasons, equal names or a system without percentiles.
     """
     names = [s.name for s in systems]
     if not seasons or not systems or len(set(names)) < len(names):
