@@ -40,7 +40,7 @@ LEAST_ROWS = 200
 PARAMETERS = {
     "objective": "l2", "learning_rate": 0.05, "num_leaves": 7, "min_data_in_leaf": 50, "bagging_fraction": 0.7,
     "bagging_freq": 1, "feature_fraction": 0.4, "lambda_l2": 20.0, "max_bin": 63, "seed": 0, "deterministic": True,
-    "force_row_wise": True, "num_threads": 1, "verbose": -1,
+    "force_col_wise": True, "enable_bundle": False, "num_threads": 1, "verbose": -1,
 }  # fmt: skip
 TREES = 120
 
