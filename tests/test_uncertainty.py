@@ -21,7 +21,17 @@ from fullcount.projection.marcel import Marcel
 from fullcount.projection.marcel_plus import MarcelPlus
 from fullcount.projection.playing_time import InPlayingTime
 from fullcount.projection.registry import make_system
-from fullcount.projection.system import COUNTS, PERCENTILE, RATES, ROLES, League, Projection, RefusalError, rates
+from fullcount.projection.system import (
+    COUNTS,
+    PERCENTILE,
+    RATES,
+    ROLES,
+    League,
+    Projection,
+    RefusalError,
+    System,
+    rates,
+)
 from fullcount.projection.uncertainty import Bands, described
 from fullcount.sources.tables import BATTING_COUNTS, PITCHING_COUNTS, conform
 from fullcount.store import Store
@@ -250,21 +260,38 @@ def test_what_the_system_does_not_say_has_no_percentiles(league: League) -> None
     assert logit(table["K%_p50"].to_numpy()).min() > -6
 
 
-def test_seasons_that_it_refuses_are_those_of_the_system_within(league: League) -> None:
-    @dataclass(frozen=True)
-    class Late:
-        system: InPlayingTime
-        name: str = "late"
+@dataclass(frozen=True)
+class Late:
+    """The system within it, from this spring on."""
 
-        def project(self, as_of: date, league: League) -> Projection:
-            if as_of < SPRING:
-                raise RefusalError("too early")
-            return self.system.project(as_of, league)
+    system: System
+    name: str = "late"
 
-    within = InPlayingTime(Marcel())
-    late, always = (Bands(s, 3, 20).project(SPRING, league) for s in (Late(within), within))
+    def project(self, as_of: date, league: League) -> Projection:
+        if as_of < SPRING:
+            raise RefusalError("too early")
+        return self.system.project(as_of, league)
+
+
+@pytest.mark.parametrize(
+    ("late", "within"),
+    [
+        (Late(InPlayingTime(Marcel())), InPlayingTime(Marcel())),
+        (InPlayingTime(Late(Marcel())), InPlayingTime(Marcel())),
+        (
+            InPlayingTime(Blend([Late(Marcel()), MarcelPlus()], name="b")),
+            InPlayingTime(Blend([Marcel(), MarcelPlus()], name="b")),
+        ),
+    ],
+)
+def test_seasons_that_it_refuses_are_those_of_the_system_within(league: League, late: System, within: System) -> None:
+    """What is round it, playing time or a blend's other member, stays."""
+    earlier, always = (Bands(s, 3, 20) for s in (late, within))
     for role in ROLES:
-        assert_frame_equal(late.role(role), always.role(role), check_exact=True)
+        a, b = (s.learned(role, SPRING, league).playing.carried for s in (earlier, always))
+        assert (a == b).all()
+        a, b = (np.array(s.learned(role, SPRING, league).spreads) for s in (earlier, always))
+        np.testing.assert_array_equal(a, b)
 
 
 def test_percentiles_behind_a_blend_are_round_the_blend(league: League) -> None:

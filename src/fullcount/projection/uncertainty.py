@@ -14,6 +14,7 @@ from datetime import date
 
 import polars as pl
 
+from fullcount.projection.blend import Blend
 from fullcount.projection.drawing import CARRIED, Learned, percentiles, spare_outs, widths
 from fullcount.projection.facts import base, examples, facts, matrix, own_lines
 from fullcount.projection.kept import by_role, kept
@@ -39,8 +40,8 @@ class Bands:
 
     Counts are those of the season, 0 for who does not play; rates those of a season of LEAST PA or IP and more.
     Learned from the last `seasons` seasons as the system saw them on the same day of the year; for those it refuses
-    as the system within it did, or Marcel. A column `{stat}_sd` of the system, sd of a rate's log-odds, is heard if
-    most have one.
+    as it would have without what refuses, or Marcel. A column `{stat}_sd` of the system, sd of a rate's log-odds, is
+    heard if most have one.
     Projections themselves stay the system's. Drawn `draws` times a player, seeded by season and player.
     """
 
@@ -135,14 +136,26 @@ def _past(league: League, bands: Bands, role: Role, as_of: date) -> pl.DataFrame
 
 
 def _asked(league: League, bands: Bands, as_of: date) -> Projection:
-    """The system's projection, or where it refuses that of the system within it, in the end Marcel's."""
-    system: System | None = bands.system
-    while system is not None:
+    """The system's projection, or where it refuses that of the nearest that does not, in the end Marcel's."""
+    for system in (bands.system, *_within(bands.system)):
         try:
             return system.project(as_of, league)
         except RefusalError:
-            system = getattr(system, "system", None)
+            continue
     return base(league, target_season(as_of))
+
+
+def _within(system: System) -> list[System]:
+    """What is asked where `system` refuses, nearest first: itself round what is within what it is round, then that."""
+    if isinstance(system, Blend):
+        members = [[s, *_within(s)][-1] for s in system.systems]
+        named = list({s.name: s for s in members}.values())
+        return [] if members == list(system.systems) else [replace(system, systems=named) if named[1:] else named[0]]
+    inner: System | None = getattr(system, "system", None)
+    if inner is None:
+        return []
+    deeper = _within(inner)
+    return [*(replace(system, system=s) for s in deeper), inner, *deeper]  # type: ignore[type-var]
 
 
 def _years_before(day: date, years: int) -> date:
