@@ -17,7 +17,7 @@ from fullcount.projection import last_layer
 from fullcount.projection.anchored import Anchored
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.system import ROLES, League, Projection, RefusalError, Role, rates
-from test_boosted_marcel import ageing_league, bell, spoilt
+from test_boosted_marcel import STEALS, ageing_league, bell, spoilt, with_steals
 
 SPRING = date(2012, 3, 1)
 
@@ -150,6 +150,18 @@ def test_attempts_to_steal_and_success_are_moved_apart(league: League) -> None:
     assert runs == pytest.approx(0.4, abs=0.08)
     assert succeeds == pytest.approx(0.8, abs=0.2)
     assert abs(np.corrcoef(x[:, 0], said["SB"] / tried)[0, 1]) < 0.4
+
+
+@pytest.mark.parametrize("kind", STEALS)
+def test_steals_that_are_not_known_stay_the_systems(league: League, kind: str) -> None:
+    known = with_steals(league, kind)
+    said, marcel = anchored(known).project(SPRING, known).hitters, Marcel().project(SPRING, known).hitters
+    both = said.join(marcel, on="player", suffix=":m")
+    assert (both["HR"] / both["HR:m"] - 1).abs().max() > 0.01  # type: ignore[operator]
+    for c in ("SB", "CS"):
+        assert both[c].null_count() == both[f"{c}:m"].null_count()
+        if c not in STEALS[kind]:
+            assert (both[c] / both[f"{c}:m"]).is_between(0.3, 3).all()
 
 
 def test_whom_the_inputs_do_not_know_keeps_his_rates(league: League, said: Projection) -> None:

@@ -83,6 +83,21 @@ def spoilt(league: League, season: int) -> League:
                    pitching_seasons=other(league.pitching_seasons), _before={})  # fmt: skip
 
 
+#: What may be known of steals.
+STEALS = {
+    "CS unknown": {"CS": pl.lit(None, pl.Int16)},
+    "SB and CS unknown": {"SB": pl.lit(None, pl.Int16), "CS": pl.lit(None, pl.Int16)},
+    "CS known from 2006 on": {"CS": pl.when(pl.col("season") >= 2006).then("CS")},
+    "nobody caught": {"CS": pl.lit(0, pl.Int16)},
+    "nobody runs": {"SB": pl.lit(0, pl.Int16), "CS": pl.lit(0, pl.Int16)},
+}
+
+
+def with_steals(league: League, kind: str) -> League:
+    """The league with less known of steals."""
+    return replace(league, batting_seasons=league.batting_seasons.with_columns(**STEALS[kind]), _before={})
+
+
 @pytest.fixture(scope="module")
 def league() -> League:
     return ageing_league()

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from fullcount.evaluation.backtest import backtest
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.marcel_plus import (
-    CHANCES,
+    COMPONENTS,
     MARCEL,
     RUNS,
     Histories,
@@ -25,7 +25,7 @@ from fullcount.projection.marcel_plus import (
     slopes,
 )
 from fullcount.projection.system import ROLES, League
-from test_boosted_marcel import SPRING, ageing_league, spoilt
+from test_boosted_marcel import SPRING, STEALS, ageing_league, spoilt, with_steals
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_without_a_past_the_constants_are_marcels(league: League) -> None:
 
 def test_slopes_are_those_of_the_forecast(league: League) -> None:
     rng, now = np.random.default_rng(0), histories(league, "pitchers", 2012)
-    for component in range(len(CHANCES["pitchers"])):
+    for component in range(len(COMPONENTS["pitchers"])):
         at = MARCEL["pitchers"] + 0.1 * rng.standard_normal(8)
         ends = [[forecast(at + d * step, now, component) for d in (1, -1)] for step in 1e-5 * np.eye(8)]
         numeric = np.stack([(high - low) / 2e-5 for high, low in ends], axis=1)
@@ -129,6 +129,17 @@ def test_attempts_and_success_are_apart(league: League) -> None:
     assert mean["success"].to_list() == pytest.approx([0.97, 0.53], abs=0.05)
 
 
+@pytest.mark.parametrize("kind", STEALS)
+def test_steals_that_are_not_known(league: League, kind: str) -> None:
+    known = with_steals(league, kind)
+    said, marcel = MarcelPlus().project(SPRING, known).hitters, Marcel().project(SPRING, known).hitters
+    assert said["HR"].is_finite().all()
+    for c in ("SB", "CS"):
+        assert said[c].null_count() == marcel[c].null_count()
+    if "SB" not in STEALS[kind]:
+        assert said["SB"].sum() == pytest.approx(marcel["SB"].sum(), rel=0.15)
+
+
 def test_lines_add_up(league: League) -> None:
     said = MarcelPlus().project(SPRING, league)
     marcel = Marcel().project(SPRING, league)
@@ -139,7 +150,7 @@ def test_lines_add_up(league: League) -> None:
     hitters, pitchers = said.hitters, said.pitchers
     assert (hitters["H"] - hitters.select(pl.sum_horizontal("1B", "2B", "3B", "HR")).to_series()).abs().max() < 1e-9
     assert (pitchers["H"] > pitchers["HR"]).all()
-    assert set(CHANCES["pitchers"]) - {"BIP"} <= set(pitchers.columns)
+    assert set(COMPONENTS["pitchers"]) - {"BIP"} <= set(pitchers.columns)
 
 
 def test_the_future_changes_nothing() -> None:
@@ -165,5 +176,5 @@ def test_a_converted_hitter_stays_marcels(league: League) -> None:
 
 def test_every_component_has_a_forecast(league: League) -> None:
     now = histories(league, "hitters", 2012)
-    for i, component in enumerate(CHANCES["hitters"]):
+    for i, component in enumerate(COMPONENTS["hitters"]):
         assert (forecast(MARCEL["hitters"], now, i) >= 0).all(), component

@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from fullcount.errors import FullcountError
-from fullcount.evaluation.playing_time import judge, told_apart
+from fullcount.evaluation.playing_time import asked, judge, told_apart
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.playing_time import (
     Given,
@@ -45,7 +45,8 @@ def test_who_retires_is_expected_to(league: League) -> None:
 
 
 def test_it_is_better_than_marcels(league: League) -> None:
-    table = judge([Marcel(), InPlayingTime(Marcel())], league, [2012, 2013])
+    systems = [Marcel(), InPlayingTime(Marcel())]
+    table = judge(systems, asked(systems, league, [2012, 2013]))
     for role in ROLES:
         marcel, ours = table.filter(role=role, cohort="all").sort("system").iter_rows(named=True)
         assert marcel["system"] == "marcel"
@@ -71,7 +72,8 @@ def test_who_plays_and_who_starts_is_judged(league: League) -> None:
                 tables.append(table.with_columns(plays=came if self.plays is None else pl.lit(self.plays)))
             return replace(said, hitters=tables[0], pitchers=tables[1].with_columns(G=30.0, GS=18.0))
 
-    table = told_apart([Says("knows"), Says("even", 0.9), Marcel()], league, [2012, 2013])
+    systems = [Says("knows"), Says("even", 0.9), Marcel()]
+    table = told_apart(systems, asked(systems, league, [2012, 2013]))
     for role in ROLES:
         knows, even, marcel = (
             table.filter(role=role, system=s).row(0, named=True) for s in ("knows", "even", "marcel")
@@ -107,11 +109,11 @@ def test_percentiles_go_with_their_counts() -> None:
 
 
 def test_the_future_changes_nothing() -> None:
-    asked_before = ageing_league()
+    asked_before = quitting_catchers()
     InPlayingTime(Marcel()).project(date(2013, 3, 1), asked_before)
     for given in ("playing", "lasting"):
         a, b = (InPlayingTime(Marcel(), PlayingTime(given)).project(SPRING, x)
-                for x in (asked_before, spoilt(ageing_league(), 2012)))  # fmt: skip
+                for x in (asked_before, spoilt(quitting_catchers(), 2012)))  # fmt: skip
         for role in ROLES:
             assert_frame_equal(a.role(role).drop("Team"), b.role(role).drop("Team"), check_exact=True)
 
@@ -208,12 +210,16 @@ def brier(time: PlayingTime, league: League) -> float:
     return said.select((pl.col("plays") - pl.col("player").is_in(played)).pow(2).mean()).item()  # type: ignore[no-any-return]
 
 
-def test_positions_tell_what_other_facts_do_not() -> None:
+def quitting_catchers() -> League:
+    """The same; everybody catches in his last season alone."""
     league = quitting_league()
     stays = pl.col("season") < pl.col("season").max().over("player")
     caught = league.batting_seasons.with_columns(G_C=pl.when(stays).then(0).otherwise("G").cast(pl.Int16))
-    told = replace(league, batting_seasons=caught, _before={})
-    assert brier(PlayingTime(), told) < 0.5 * brier(PlayingTime(), league)
+    return replace(league, batting_seasons=caught, _before={})
+
+
+def test_positions_tell_what_other_facts_do_not() -> None:
+    assert brier(PlayingTime(), quitting_catchers()) < 0.5 * brier(PlayingTime(), quitting_league())
 
 
 def test_standing(league: League) -> None:

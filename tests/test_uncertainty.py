@@ -35,7 +35,7 @@ from fullcount.projection.system import (
 from fullcount.projection.uncertainty import Bands, described
 from fullcount.sources.tables import BATTING_COUNTS, PITCHING_COUNTS, conform
 from fullcount.store import Store
-from test_boosted_marcel import SPRING, ageing_league, spoilt
+from test_boosted_marcel import SPRING, STEALS, ageing_league, spoilt, with_steals
 
 #: Log-odds of the projected rates of a plate appearance, and planted sd of talent round them.
 MEAN = {"SO": -1.4, "BB": -2.4, "HR": -3.4, "1B": -1.7}
@@ -258,6 +258,18 @@ def test_what_the_system_does_not_say_has_no_percentiles(league: League) -> None
     assert table["SB_p50"].null_count() == table.height
     assert table["HR_p50"].null_count() == 0
     assert logit(table["K%_p50"].to_numpy()).min() > -6
+
+
+@pytest.mark.parametrize("kind", STEALS)
+def test_steals_that_are_not_known_have_no_percentiles(league: League, kind: str) -> None:
+    known = with_steals(league, kind)
+    said = Bands(Marcel(), 3, 20).project(SPRING, known).hitters
+    assert said["HR_p50"].is_finite().all()
+    if kind == "nobody caught":
+        assert said["SB_p90"].sum() > said["SB"].sum() > said["SB_p10"].sum()
+        assert said["CS_p90"].max() <= 2  # type: ignore[operator]
+    if kind == "SB and CS unknown":
+        assert all(said[c].null_count() == said.height for c in ("SB_p50", "CS_p50") if c in said.columns)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def judged(systems: Sequence[System], league: League, seasons: Sequence[int]) ->
                 shared = shared.join(table, on="player", how="semi")
             actual = rates(happened.role(role), role)
             shared = shared.join(actual, on="player", how="left", maintain_order="left")
-            for stat in (c for c in STATS[role] if all(f"{c}_p50" in t.columns for t in tables)):
+            for stat in (c for c in STATS[role] if all(f"{c}_p{q}" in t.columns for t in tables for q in LEVELS)):
                 truth = pl.col(stat) if stat in RATES[role] else pl.col(stat).fill_null(0.0)
                 known = shared.with_columns(y=truth)
                 if stat in RATES[role]:

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,20 +22,30 @@ from scipy.stats import rankdata
 from fullcount.errors import told
 from fullcount.evaluation.cohorts import COHORTS, outcomes
 from fullcount.evaluation.metrics import METRICS
-from fullcount.projection.system import EXPOSURE, ROLES, League, Role, System
+from fullcount.projection.system import EXPOSURE, ROLES, League, Projection, Role, System
 
 SHOWN = ("r", "rmse", "bias")
 
 
-def judge(systems: Sequence[System], league: League, seasons: Sequence[int]) -> pl.DataFrame:
+class Asked(NamedTuple):
+    """What happened in a season, and what systems said of it."""
+
+    happened: Projection
+    said: list[Projection]
+
+
+def asked(systems: Sequence[System], league: League, seasons: Sequence[int]) -> list[Asked]:
+    """Every system's word on every season, as of 1 March."""
+    return [Asked(outcomes(league, s), [x.project(date(s, 3, 1), league) for x in systems]) for s in seasons]
+
+
+def judge(systems: Sequence[System], seasons: Sequence[Asked]) -> pl.DataFrame:
     """A row per role, cohort and system: n (all seasons), mean over seasons of r, rmse and bias of PA or IP.
 
     Cohort A is judged on the players all systems project.
     """
     rows = []
-    for season in seasons:
-        happened = outcomes(league, season)
-        said = [s.project(date(season, 3, 1), league) for s in systems]
+    for happened, said in seasons:
         for role in ROLES:
             n = EXPOSURE[role]
             actual = happened.role(role).select("player", actual=n)
@@ -63,7 +74,7 @@ def judge(systems: Sequence[System], league: League, seasons: Sequence[int]) -> 
     )  # fmt: skip
 
 
-def told_apart(systems: Sequence[System], league: League, seasons: Sequence[int]) -> pl.DataFrame:
+def told_apart(systems: Sequence[System], seasons: Sequence[Asked]) -> pl.DataFrame:
     """A row per role and system, all seasons together: who plays at all, and who starts.
 
     `plays`: Brier score of the probability of playing, over that of the share who played in the season (below 1 is
@@ -71,10 +82,9 @@ def told_apart(systems: Sequence[System], league: League, seasons: Sequence[int]
     system says none. `GS r` and `starts`, pitchers of 50 innings or more whom all project: correlation of games
     started, and the share whose role (more than half of the games are starts) was told. 0 is said where G or GS is not.
     """
-    asked = [(outcomes(league, s), [x.project(date(s, 3, 1), league) for x in systems]) for s in seasons]
     rows = []
     for role in ROLES:
-        seen = [(happened.role(role), [p.role(role) for p in said]) for happened, said in asked]
+        seen = [(happened.role(role), [p.role(role) for p in said]) for happened, said in seasons]
         for k, system in enumerate(systems):
             row: dict[str, object] = {"role": role, "system": system.name}
             row |= _who_plays([(h, t[k]) for h, t in seen], role)
@@ -126,9 +136,9 @@ def main() -> None:
     store = Store.open(given.store)
     systems = make_systems(given.system or ["marcel", "marcel+pt"], store)
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=120, float_precision=3):
-        league = League.of(store)
-        print(judge(systems, league, given.seasons))
-        print(told_apart(systems, league, given.seasons))
+        seasons = asked(systems, League.of(store), given.seasons)
+        print(judge(systems, seasons))
+        print(told_apart(systems, seasons))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ BESIDE: dict[Role, tuple[Part, ...]] = {
 #: of everybody that he is worse than he is. Chosen on 2016-2019, like the number of principal components that are kept.
 LEAST, DIRECTIONS = 100.0, 64
 #: What a system says beside counts and is still true when its rates are moved.
-CARRIED = ("reliability", "plays")
+CARRIED = ("reliability", "plays", "G")
 
 
 class Inputs(Protocol):
@@ -84,7 +84,7 @@ class Anchored:
     """`system`, its rates moved by linear maps of `inputs`; playing time, and who is projected, are the system's.
 
     Whom no inputs know keeps the system's rates; column `system` says who spoke. Columns `SO_sd`, `HR_sd`, ...: the
-    standard deviation of a player's true log-odds about the projected ones.
+    standard deviation of a player's true log-odds (of R, RBI, SBA and ER: logarithms) about the projected ones.
     """
 
     system: System
@@ -102,13 +102,13 @@ class Anchored:
 
     def _moved(self, table: pl.DataFrame, role: Role, as_of: date, league: League) -> pl.DataFrame:
         """The system's `table` of a role with moved rates; as it is where there is no season to learn from."""
-        table = table.filter(pl.col(EXPOSURE[role]) > 0)
+        table = whole(table.filter(pl.col(EXPOSURE[role]) > 0), role)
         layers = kept(_layers, league, self, role, target_season(as_of))
         if layers is None or not table.height:
-            return table
+            return table.drop("SBA", "BIP", strict=False)
         blocks, told = _read(self.inputs, role, as_of, table["player"].to_numpy().astype(np.int64))
         x = _scaled(blocks, layers.maps)
-        said = _rates(arrays(whole(table, role)), role)[0]
+        said = _rates(arrays(table), role)[0]
         new = _departed(said, np.stack([w.shift(x) for w in layers.weights], axis=1), role)
         if role == "hitters":
             new["CS"] = new.pop("SBA") - new["SB"]
@@ -121,8 +121,9 @@ class Anchored:
         inner = table["system"].to_numpy() if "system" in table.columns else self.system.name
         spoke = pl.Series("system", np.where(told, self.name, inner))
         spread = [pl.Series(f"{c}_sd", w.spread(x)) for c, w in zip(_names(role), layers.weights, strict=True)]
-        known = {c: rate for c, rate in new.items() if not table[c].null_count()}
-        plain = table.select("player", "Name", "Team", *COUNTS[role], *(c for c in CARRIED if c in table.columns))
+        known = {c: rate for c, rate in new.items() if np.isfinite(rate).all() and not table[c].null_count()}
+        beside = [c for c in CARRIED if c in table.columns and c not in COUNTS[role]]
+        plain = table.select("player", "Name", "Team", *COUNTS[role], *beside)
         return composed(plain, role, known, table[EXPOSURE[role]].to_numpy()).with_columns(spoke, *spread)
 
 
@@ -173,7 +174,7 @@ def _lines(league: League, system: Anchored, role: Role, season: int) -> _Lines 
         came = came.with_columns(IP=pl.col("outs") / 3, TBF=pl.col("BF"))
     counts = _counts(role)
     came = whole(came, role).filter(pl.col(CHANCES[role]) >= LEAST)
-    came = came.select("player", *(pl.col(c).cast(pl.Float64).fill_null(0.0).alias(f"y:{c}") for c in counts))
+    came = came.select("player", *(pl.col(c).cast(pl.Float64).alias(f"y:{c}") for c in counts))
     both = whole(said, role).join(came, on="player").sort("player")
     blocks, told = _read(system.inputs, role, day, both["player"].to_numpy().astype(np.int64))
     if not told.any():
@@ -228,23 +229,30 @@ def _counts(role: Role) -> list[str]:
 
 
 def _rates(line: Line, role: Role) -> tuple[Floats, Floats]:
-    """Rates [m, k] of `_names` in lines, and their chances [m, k]; 0 without chances, and of what is unknown."""
-    counted = [line[c] for c in MIX[role]] + [p.counted(line) for p in BESIDE[role]]
+    """Rates [m, k] of `_names` in lines, and their chances [m, k]; 0 without chances.
+
+    An outcome that is unknown is rare; of what is counted beside the mix NaN.
+    """
+    counted = [np.nan_to_num(line[c]) for c in MIX[role]] + [p.counted(line) for p in BESIDE[role]]
     chances = [line[CHANCES[role]]] * len(MIX[role]) + [p.chances(line) for p in BESIDE[role]]
-    over, under = (np.nan_to_num(np.stack(x, axis=1)).clip(min=0) for x in (counted, chances))
-    return np.divide(over, under, out=np.zeros_like(over), where=under > 0), under
+    over, under = (np.stack(x, axis=1).clip(min=0) for x in (counted, chances))
+    return np.divide(over, under, out=np.where(np.isnan(over + under), np.nan, 0.0), where=under > 0), under
 
 
 def _departures(lines: _Lines, k: int, role: Role) -> tuple[Floats, Floats]:
     """Of rate k: departures [m] of what came from what was said, on its scale and about their season's mean, and the
-    variance of chance in them [m]; NaN without chances. The scale is log-odds, of Poisson parts logarithms."""
+    variance of chance in them [m]; NaN without chances, or where one is unknown.
+
+    The scale is log-odds, of Poisson parts logarithms.
+    """
     said, chances = lines.said[:, k].clip(1e-5, 1 - 1e-5), lines.chances[:, k]
     slope = np.where(_odds(role)[k], said * (1 - said), said)
     with np.errstate(divide="ignore"):
         noise = 1 / (chances * slope)
     z = np.where(chances > 0, (lines.came[:, k] - said) / slope, np.nan)
-    weight = 1 / (noise + last_layer.USUAL_TALENT)  # 0 without chances
-    return z - (weight @ np.nan_to_num(z)) / weight.sum(), noise
+    told = np.isfinite(z)
+    weight = 1 / (noise[told] + last_layer.USUAL_TALENT)
+    return z - (weight @ z[told]) / max(weight.sum(), 1e-9), noise
 
 
 def _odds(role: Role) -> NDArray[np.bool_]:

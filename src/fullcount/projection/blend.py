@@ -23,6 +23,7 @@ from fullcount.projection.system import (
     RefusalError,
     Role,
     System,
+    added,
     target_season,
 )
 
@@ -72,8 +73,8 @@ class Blend:
         table = table.with_columns(pl.col(c) * pl.col(n) for c in out if c != n)
         if role == "hitters":
             table = table.with_columns(
-                H=pl.sum_horizontal("1B", "2B", "3B", "HR", ignore_nulls=False),
-                AB=pl.col("PA") - pl.sum_horizontal("BB", "HBP", "SF", "SH"),
+                H=pl.col("1B") + pl.col("2B") + pl.col("3B") + pl.col("HR"),
+                AB=pl.col("PA") - added("BB", "HBP", "SF", "SH"),
             )
         about = pl.concat([t.select("player", "Name", "Team") for t in tables])
         about = about.unique("player", keep="first", maintain_order=True)

@@ -17,7 +17,7 @@ from fullcount.errors import FullcountError
 from fullcount.fields import OUTCOMES
 from fullcount.priors import EXTRAS, Priors
 from fullcount.projection.marcel import Marcel
-from fullcount.projection.system import League, Projection, RefusalError, System, target_season
+from fullcount.projection.system import League, Projection, RefusalError, System, added, target_season
 from fullcount.store import PlayerRole, Store, day_number
 from fullcount.training.jobs import load_task
 from fullcount.windows import History
@@ -114,15 +114,15 @@ def _hitters(table: pl.DataFrame) -> pl.DataFrame:
         _said("SB", "SB"),
     )
     return table.with_columns(
-        pl.sum_horizontal("1B", "2B", "3B", "HR").alias("H"),
-        (pl.col("PA") - pl.sum_horizontal("BB", "HBP", "SF", "SH")).alias("AB"),
+        added("1B", "2B", "3B", "HR").alias("H"),
+        (pl.col("PA") - added("BB", "HBP", "SF", "SH")).alias("AB"),
     ).drop("n", pl.selectors.starts_with("r:"))
 
 
 def _pitchers(table: pl.DataFrame) -> pl.DataFrame:
     # Innings are the playing-time system's; how many batters it takes to get through them is the model's.
     table = table.with_columns(pl.coalesce(3 * pl.col("IP") / pl.col("r:outs"), pl.col("TBF")).alias("n"))
-    hits = pl.sum_horizontal([pl.col(f"r:{c}") for c in ("1B", "2B", "3B", "HR")], ignore_nulls=False)
+    hits = pl.col("r:1B") + pl.col("r:2B") + pl.col("r:3B") + pl.col("r:HR")
     runs = pl.when(pl.col("ER") > 0).then(pl.col("R") / pl.col("ER"))  # unearned runs at the fallback's proportion
     return table.with_columns(
         _said("K", "SO"),

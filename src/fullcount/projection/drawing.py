@@ -27,6 +27,8 @@ Floats = NDArray[np.float64]
 LEVELS = tuple(range(10, 100, 10))
 #: What comes with another man's playing time.
 CARRIED: dict[Role, tuple[str, ...]] = {"hitters": (), "pitchers": ("G", "GS", "SV", "HLD")}
+#: Rates that may be negative.
+SIGNED = {"K-BB%"}
 #: Chances of a season whose rates are talent's.
 _LONG = 600.0
 
@@ -41,6 +43,7 @@ class Learned:
     mixing: Floats  # [parts, parts]: independent normals to talents'
     playing: Forest
     lasting: Forest  # of those with LEAST and more
+    carried: tuple[str, ...]  # those of CARRIED that are known
     features: list[str]
     outs: float  # variance of a pitcher's outs per batter that does not reach base
     width: Mapping[str, float]  # of rates: by how much percentiles must lie further from the median
@@ -140,7 +143,7 @@ def _line(
 ) -> dict[str, Floats]:
     """Counts [m, draws] of seasons with these talents; the expected ones without `rngs`."""
     role = learned.role
-    line = dict(zip((CHANCES[role], *CARRIED[role]), np.moveaxis(carried, -1, 0), strict=False))
+    line = dict(zip((CHANCES[role], *learned.carried), np.moveaxis(carried, -1, 0), strict=True))
     for part, spread, p in zip(learned.parts, learned.spreads, talents, strict=True):
         n = part.chances(line)
         count = n * p
@@ -186,6 +189,6 @@ def _deciles(drawn: Mapping[str, Floats], suffix: str, width: Mapping[str, float
         if c in width:
             middle = found[:, [len(LEVELS) // 2]]
             wider = middle + width[c] * (found - middle)
-            found = wider if (x < 0).any() else np.maximum(wider, 0.0)
+            found = wider if c in SIGNED else np.maximum(wider, 0.0)
         columns |= {f"{c}_{suffix}{level}": found[:, k] for k, level in enumerate(LEVELS)}
     return columns

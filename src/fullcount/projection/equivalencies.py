@@ -30,7 +30,17 @@ from fullcount.projection.marcel import (
     aged,
     people,
 )
-from fullcount.projection.system import SINGLES, WOBA, League, Projection, RefusalError, Role, System, target_season
+from fullcount.projection.system import (
+    SINGLES,
+    WOBA,
+    League,
+    Projection,
+    RefusalError,
+    Role,
+    System,
+    added,
+    target_season,
+)
 from fullcount.sources.tables import MINOR_LEAGUES, POSITIONS
 
 Floats = NDArray[np.float64]
@@ -113,7 +123,7 @@ def outcome_lines(league: League, role: Role) -> pl.DataFrame:
         "league",
         "team",
         pl.col(n).cast(pl.Float64).alias("n"),
-        (pl.col(n) - pl.sum_horizontal(counts)).clip(0).alias("OUT"),
+        (pl.col(n) - added(*counts)).clip(0).alias("OUT"),
         *counts,
     )
 
@@ -219,7 +229,7 @@ def regress(
     )
     strength = _strength(role)
     rates = [((pl.col(c) + m * pl.col(f"mean:{c}")) / (pl.col("n") + m)).alias(c) for c, m in strength.items()]
-    return own.select(*by, "n", (1 - pl.sum_horizontal(rates)).alias("OUT"), *rates)
+    return own.select(*by, "n", (1 - added(*rates)).alias("OUT"), *rates)
 
 
 def _strength(role: Role) -> dict[str, float]:
@@ -253,12 +263,12 @@ def _project(known: League, role: Role, lines: pl.DataFrame, season: int) -> pl.
         table = table.with_columns(H=pl.col("BIP") + pl.col("HR"))
     table = aged(table, _AGEING[role])
     if role == "hitters":
-        hits = pl.sum_horizontal("1B", "2B", "3B", "HR")
+        hits = added("1B", "2B", "3B", "HR")
         table = table.with_columns(H=hits, PA=pl.lit(1.0), n=pl.lit(PLAYING_TIME[role])).with_columns(
-            AB=1 - pl.sum_horizontal("BB", "HBP", "SF", "SH")
+            AB=1 - added("BB", "HBP", "SF", "SH")
         )
     else:
-        outs = 1 - pl.sum_horizontal("H", "BB", "HBP", "other")
+        outs = 1 - added("H", "BB", "HBP", "other")
         table = table.with_columns(IP=outs / 3, TBF=pl.lit(1.0), n=PLAYING_TIME[role] / outs)
     counts = [c for c in table.columns if c not in ("player", "Name", "Team", "age", "level", "minor_PA", "n")]
     return table.with_columns(pl.col(c) * pl.col("n") for c in counts).drop("age", "n", "BIP", "other", strict=False)
@@ -289,6 +299,6 @@ def _means(known: League, role: Role) -> pl.DataFrame:
     )
     if role == "hitters":
         return mean.with_columns(SINGLES).drop("PA", "AB", "G")
-    return mean.with_columns(
-        BIP=pl.col("H") - pl.col("HR"), other=1 - pl.sum_horizontal("outs", "H", "BB", "HBP")
-    ).drop("outs", "BF", "2B", "3B", "WP", "BK", "pitches", "GF", strict=False)
+    return mean.with_columns(BIP=pl.col("H") - pl.col("HR"), other=1 - added("outs", "H", "BB", "HBP")).drop(
+        "outs", "BF", "2B", "3B", "WP", "BK", "pitches", "GF", strict=False
+    )

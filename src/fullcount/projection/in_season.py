@@ -29,7 +29,17 @@ from fullcount.projection.boosted import boost
 from fullcount.projection.facts import base, own_lines
 from fullcount.projection.kept import kept
 from fullcount.projection.marcel import people
-from fullcount.projection.system import ROLES, SINGLES, League, Projection, RefusalError, Role, System, target_season
+from fullcount.projection.system import (
+    ROLES,
+    SINGLES,
+    League,
+    Projection,
+    RefusalError,
+    Role,
+    System,
+    added,
+    target_season,
+)
 from fullcount.sources.seasons import season_lines
 from fullcount.store import Store
 
@@ -368,6 +378,4 @@ def _derived(table: pl.DataFrame, role: Role) -> pl.DataFrame:
     """With the counts that follow from the others."""
     if role == "pitchers":
         return table.with_columns(IP=pl.col("outs") / 3).drop("outs")
-    return table.with_columns(
-        H=pl.sum_horizontal("1B", "2B", "3B", "HR"), AB=pl.col("PA") - pl.sum_horizontal("BB", "HBP", "SF", "SH")
-    )
+    return table.with_columns(H=added("1B", "2B", "3B", "HR"), AB=pl.col("PA") - added("BB", "HBP", "SF", "SH"))

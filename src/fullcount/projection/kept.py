@@ -5,8 +5,9 @@ A backtest asks the same of many seasons: every system that learns from earlier 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Lock
 from typing import Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -36,7 +37,8 @@ def kept(make: Callable[Concatenate[League, P], T], league: League, *dated: P.ar
         try:
             answer.set_result(make(league, *dated, **options))
         except BaseException as error:
-            del store[key]
+            with _ASKING:
+                del store[key]
             answer.set_exception(error)
     return cast(T, answer.result())
 
@@ -46,5 +48,22 @@ def by_role(make: Callable[[Role], T]) -> list[T]:
 
     Each has matrix products of its own on one core; two pools of as many threads as cores wait for one another.
     """
-    with threadpool_limits(1), ThreadPoolExecutor(len(ROLES)) as threads:
+    with _one_core_each(), ThreadPoolExecutor(len(ROLES)) as threads:
         return list(threads.map(make, ROLES))
+
+
+_LIMITS: list[threadpool_limits] = []
+
+
+@contextmanager
+def _one_core_each() -> Iterator[None]:
+    """Limits are the process's: the first who enters sets them, the last who leaves lifts them."""
+    with _ASKING:
+        _LIMITS.append(_LIMITS[0] if _LIMITS else threadpool_limits(1))
+    try:
+        yield
+    finally:
+        with _ASKING:
+            limits = _LIMITS.pop()
+            if not _LIMITS:
+                limits.restore_original_limits()

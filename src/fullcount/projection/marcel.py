@@ -13,7 +13,7 @@ from typing import Literal
 
 import polars as pl
 
-from fullcount.projection.system import NAME, SINGLES, League, Projection, target_season
+from fullcount.projection.system import NAME, SINGLES, League, Projection, added, target_season
 
 #: Regressed rates, and how each moves with the age factor: +1 grows with youth, -1 shrinks with it, 0 stays.
 HITTER_AGEING = {
@@ -69,7 +69,7 @@ class Marcel:
         return _counts(table, "PA", list(HITTER_AGEING)).select(
             "player", "Name", "Team", "PA",
             (pl.col("PA") - pl.col("BB") - pl.col("HBP") - pl.col("SF") - pl.col("SH")).alias("AB"),
-            pl.sum_horizontal("1B", "2B", "3B", "HR").alias("H"),
+            added("1B", "2B", "3B", "HR").alias("H"),
             *HITTER_AGEING, "reliability",
         ).sort("player")  # fmt: skip
 
@@ -82,7 +82,7 @@ class Marcel:
         table = _rebaseline(table, "outs", list(PITCHER_AGEING), self.rebaseline)
         return _counts(table, "outs", list(PITCHER_AGEING)).select(
             "player", "Name", "Team", (pl.col("outs") / 3).alias("IP"),
-            pl.sum_horizontal("outs", "H", "BB", "HBP", "other").alias("TBF"),
+            added("outs", "H", "BB", "HBP", "other").alias("TBF"),
             *(c for c in PITCHER_AGEING if c != "other"), "reliability",
         ).sort("player")  # fmt: skip
 

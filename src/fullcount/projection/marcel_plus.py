@@ -25,13 +25,13 @@ from fullcount.projection.facts import base, own_lines
 from fullcount.projection.kept import by_role, kept
 from fullcount.projection.marcel import people
 from fullcount.projection.parts import composed
-from fullcount.projection.system import EXPOSURE, League, Projection, Role, target_season
+from fullcount.projection.system import EXPOSURE, League, Projection, Role, added, target_season
 
 Floats = NDArray[np.float64]
 
 #: What a component is a share of. `contact`: no strikeout, walk or hit batter; `play`: nor home run; `first`: single,
 #: walk or hit batter. Steals are successes of attempts (`SBA`). `driven in`: RBI beyond a home run's own.
-CHANCES: dict[Role, dict[str, str]] = {
+COMPONENTS: dict[Role, dict[str, str]] = {
     "hitters": {"SO": "all", "BB": "all", "HBP": "all", "HR": "contact", "1B": "play", "2B": "play", "3B": "play",
                 "R": "all", "driven in": "all", "SBA": "first", "SB": "SBA"},
     "pitchers": {"SO": "all", "BB": "all", "HBP": "all", "HR": "contact", "BIP": "play"},
@@ -83,11 +83,11 @@ def _projected(league: League, seasons: int, role: Role, season: int) -> pl.Data
     place = np.searchsorted(now.player, asked).clip(max=max(len(now.player) - 1, 0))
     level = _rates(season_components(known, role), role, season - 1)
     rate = {
-        c: np.clip(forecast(fit(past, i, role), now, i)[place] * level[i], 0, 1) for i, c in enumerate(CHANCES[role])
+        c: np.clip(forecast(fit(past, i, role), now, i)[place] * level[i], 0, 1) for i, c in enumerate(COMPONENTS[role])
     }
     contact = 1 - rate["SO"] - rate["BB"] - rate["HBP"]
     rate["HR"] = rate["HR"] * contact
-    for c in (c for c, under in CHANCES[role].items() if under == "play"):
+    for c in (c for c, under in COMPONENTS[role].items() if under == "play"):
         rate[c] = rate[c] * (contact - rate["HR"])
     if role == "pitchers":
         rate = _per_inning(known, seasons, season, rate, now.start[place])
@@ -104,7 +104,7 @@ def _projected(league: League, seasons: int, role: Role, season: int) -> pl.Data
 def _per_inning(known: League, seasons: int, season: int, rate: dict[str, Floats], start: Floats) -> dict[str, Floats]:
     """Rates per batter faced -> per inning, with hits and earned runs."""
     last = season_components(known, "pitchers").filter(pl.col("season") == season - 1)
-    safe = last.select(pl.sum_horizontal("BIP", "HR", "BB", "HBP")).sum().item()
+    safe = last.select(added("BIP", "HR", "BB", "HBP")).sum().item()
     outs = last["outs"].sum() / (last["all"].sum() - safe)  # a ball in play may make two
     hits = rate["BIP"] + rate["HR"]
     innings = outs * (1 - hits - rate["BB"] - rate["HBP"]) / 3
@@ -180,7 +180,7 @@ def histories(league: League, role: Role, season: int) -> Histories:
 
 
 def _histories(league: League, role: Role, season: int) -> Histories:
-    known, names = league.before(date(season + 1, 3, 1)), list(CHANCES[role])
+    known, names = league.before(date(season + 1, 3, 1)), list(COMPONENTS[role])
     everybody = season_components(known, role).filter(pl.col("season").is_between(season - 3, season))
     before = everybody.filter(pl.col("season") < season)
     players = np.unique(before["player"].to_numpy()).astype(np.int64)
@@ -192,9 +192,9 @@ def _histories(league: League, role: Role, season: int) -> Histories:
         mean = _rates(everybody, role, season - lag)
         at = np.searchsorted(players, line["player"].to_numpy())
         count[at, lag] = line.select(names).to_numpy() / mean
-        chances[at, lag] = np.stack([line[c].to_numpy() for c in CHANCES[role].values()], axis=1)
+        chances[at, lag] = np.stack([line[c].to_numpy() for c in COMPONENTS[role].values()], axis=1)
         if not lag:
-            noise = 1 / mean - 1
+            noise = 1 / mean.clip(max=0.99) - 1  # nobody was caught, or nobody counted it
     ages = people(known.players, season).select(pl.col("player").cast(pl.Int64), "age")
     age = pl.DataFrame({"player": players}).join(ages, on="player", how="left", maintain_order="left")["age"]
     starts = dict(before.group_by("player").agg(pl.col("GS").sum() / pl.col("G").sum()).iter_rows())
@@ -211,10 +211,10 @@ def _histories(league: League, role: Role, season: int) -> Histories:
 
 
 def season_components(known: League, role: Role) -> pl.DataFrame:
-    """Season lines as Float64, with chances and components (see CHANCES); unknown counts are 0."""
+    """Season lines as Float64, with chances and components (see COMPONENTS); unknown counts are 0."""
     table = own_lines(known, role)
     if role == "hitters":
-        steals, first = pl.sum_horizontal("SB", "CS"), pl.sum_horizontal("1B", "BB", "HBP")
+        steals, first = added("SB", "CS"), added("1B", "BB", "HBP")
         driven = (pl.col("RBI") - pl.col("HR")).clip(0)
         table = table.with_columns(driven.alias("driven in"), GS=pl.lit(0.0), SBA=steals, first=first)
     else:
@@ -232,4 +232,4 @@ def _rates(lines: pl.DataFrame, role: Role, season: int) -> Floats:
     """The league's rate of each component in a season of `season_components`; what never happened is taken for rare."""
     lines = lines.filter(pl.col("season") == season)
     sums = lines.select(pl.col(pl.Float64).sum()).row(0, named=True)
-    return np.array([max(sums[c], 0.5) / max(sums[under], 1.0) for c, under in CHANCES[role].items()])
+    return np.array([max(sums[c], 0.5) / max(sums[under], 1.0) for c, under in COMPONENTS[role].items()])

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fullcount.projection.system import EXPOSURE, Role
+from fullcount.projection.system import EXPOSURE, Role, added
 
 Floats = NDArray[np.float64]
 Line = Mapping[str, Floats]
@@ -29,6 +29,11 @@ class Part(NamedTuple):
     of: tuple[str, ...]
     less: tuple[str, ...] = ()
     beyond: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Counts that it needs."""
+        return (self.stat, *self.of, *self.less, *self.beyond)
 
     def chances(self, line: Line) -> Floats:
         """Chances of each line."""
@@ -69,17 +74,26 @@ def whole(table: pl.DataFrame, role: Role) -> pl.DataFrame:
     """A Projection's `table` with what PARTS count and it does not: SBA, or BIP and, where unknown, TBF."""
     if role == "hitters":
         return table.with_columns(SBA=pl.col("SB") + pl.col("CS"))
-    faced = 3 * pl.col("IP") + pl.sum_horizontal("H", "BB", "HBP")
+    faced = 3 * pl.col("IP") + added("H", "BB", "HBP")
     return table.with_columns(TBF=pl.coalesce("TBF", faced), BIP=pl.col("H") - pl.col("HR"))
 
 
+#: Counts that are sums of PARTS: what is added and what is taken away.
+_SUMS: dict[Role, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "hitters": {
+        "H": (("HR", "1B", "2B", "3B"), ()),
+        "AB": (("PA",), ("BB", "HBP", "SF", "SH")),
+        "CS": (("SBA",), ("SB",)),
+    },
+    "pitchers": {"H": (("HR", "BIP"), ())},
+}
+
+
 def summed(line: Line, role: Role) -> dict[str, Floats]:
-    """`line` with the counts that are sums of PARTS: H, and a hitter's AB and CS."""
-    if role == "pitchers":
-        return {**line, "H": line["HR"] + line["BIP"]}
-    hits = line["HR"] + line["1B"] + line["2B"] + line["3B"]
-    at_bats = line["PA"] - line["BB"] - line["HBP"] - line["SF"] - line["SH"]
-    return {**line, "H": hits, "AB": at_bats, "CS": line["SBA"] - line["SB"]}
+    """`line` with the counts that are sums of others, those whose parts it has."""
+    known = {c: of for c, of in _SUMS[role].items() if all(p in line for side in of for p in side)}
+    made = {c: np.sum([line[p] for p in more], axis=0) for c, (more, _) in known.items()}
+    return {**line, **{c: x - sum(line[p] for p in known[c][1]) for c, x in made.items()}}
 
 
 def composed(table: pl.DataFrame, role: Role, rates: dict[str, Floats], exposure: Floats) -> pl.DataFrame:
@@ -93,7 +107,7 @@ def composed(table: pl.DataFrame, role: Role, rates: dict[str, Floats], exposure
     linked = ("CS", "SB") if role == "hitters" else ("R", "ER")
     proportion = pl.when(pl.col(linked[1]) > 0).then(pl.col(linked[0]) / pl.col(linked[1])).otherwise(0.0)
     if role == "pitchers":
-        table = table.with_columns(other=pl.col("TBF") - 3 * pl.col("IP") - pl.sum_horizontal("H", "BB", "HBP"))
+        table = table.with_columns(other=pl.col("TBF") - 3 * pl.col("IP") - added("H", "BB", "HBP"))
         counts.append("other")
     table = table.with_columns(
         proportion.alias("proportion"),
@@ -103,11 +117,9 @@ def composed(table: pl.DataFrame, role: Role, rates: dict[str, Floats], exposure
     if linked[1] in rates and linked[0] not in rates:
         table = table.with_columns((pl.col("proportion") * pl.col(linked[1])).alias(linked[0]))
     if role == "hitters":
-        table = table.with_columns(
-            H=pl.sum_horizontal("1B", "2B", "3B", "HR"), AB=pl.col("PA") - pl.sum_horizontal("BB", "HBP", "SF", "SH")
-        )
+        table = table.with_columns(H=added("1B", "2B", "3B", "HR"), AB=pl.col("PA") - added("BB", "HBP", "SF", "SH"))
     else:
-        table = table.with_columns(TBF=3 * pl.col("IP") + pl.sum_horizontal("H", "BB", "HBP", "other"))
+        table = table.with_columns(TBF=3 * pl.col("IP") + added("H", "BB", "HBP", "other"))
     return table.drop("n", "proportion", "other", strict=False)
 
 

@@ -1,6 +1,6 @@
 """Playing time for its own sake: whether a man plays at all, how much if he does, and what any system says in it.
 
-Trees on the facts of `boosted.facts`, on positions and on the course of the last season, refitted for every season on
+Trees on the facts of `facts.facts`, on positions and on the course of the last season, refitted for every season on
 earlier ones. Rates and playing time are different questions: a system with `+pt` behind its name keeps its rates and
 takes its plate appearances and innings from here.
 """
@@ -39,7 +39,7 @@ _LASTING: dict[Role, float] = {"hitters": 200.0, "pitchers": 50.0}
 #: How good he is in one number, who is better than others is given more to do.
 _QUALITY: dict[Role, str] = {"hitters": "wOBA", "pitchers": "K-BB%"}
 #: Of pitchers: position players, who in three seasons pitched in few of their games, and fewer than twenty innings
-#: (Ohtani pitched more).
+#: of seasons of full length (Ohtani pitched more).
 _STAND_IN = ((pl.col("at:P") < 0.25) & (pl.sum_horizontal(f"outs:{k}" for k in LAGS) < 60)).fill_null(False)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import date
+from functools import reduce
+from operator import add
 from typing import Literal, Protocol
 
 import polars as pl
@@ -42,6 +44,14 @@ SINGLES = (pl.col("H") - pl.col("2B") - pl.col("3B") - pl.col("HR")).alias("1B")
 #: A player's name, of the canonical table of players.
 NAME = pl.concat_str("first_name", "last_name", separator=" ", ignore_nulls=True).alias("Name")
 PERCENTILE = re.compile(r"^(?P<stat>.+)_p(?P<level>[1-9][0-9])$")
+
+
+def added(*columns: str | pl.Expr) -> pl.Expr:
+    """Sum of columns one after the other, unknown ones 0.
+
+    The order in which `pl.sum_horizontal` adds, and so the last bit, depends on how many threads there are.
+    """
+    return reduce(add, ((pl.col(c) if isinstance(c, str) else c).fill_null(0.0) for c in columns))
 
 
 def target_season(as_of: date) -> int:
@@ -172,7 +182,7 @@ def rates(frame: pl.DataFrame, role: Role) -> pl.DataFrame:
         weighted = (
             WOBA["uBB"] * unintentional
             + WOBA["HBP"] * zero["HBP"]
-            + pl.sum_horizontal([WOBA[n] * c[n] for n in ("1B", "2B", "3B", "HR")], ignore_nulls=False)
+            + reduce(add, (WOBA[n] * c[n] for n in ("1B", "2B", "3B", "HR")))
         )
         parts = {
             "AVG": (c["H"], c["AB"]),

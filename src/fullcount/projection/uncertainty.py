@@ -20,7 +20,7 @@ from fullcount.projection.facts import base, examples, facts, matrix, own_lines
 from fullcount.projection.kept import by_role, kept
 from fullcount.projection.marcel import known_counts
 from fullcount.projection.parts import CHANCES, PARTS, whole
-from fullcount.projection.quantile_forest import Forest, grow
+from fullcount.projection.quantile_forest import grow
 from fullcount.projection.spreads import excess, fit, mixing
 from fullcount.projection.system import EXPOSURE, League, Projection, RefusalError, Role, System, rates, target_season
 
@@ -95,7 +95,7 @@ def described(league: League, table: pl.DataFrame, role: Role, season: int) -> p
                      suffix=":known")  # fmt: skip
     own = "reliability:known" if "reliability" in table.columns else "reliability"
     per = [(pl.col(c) / pl.col(n)).alias(f"f:{c}") for c in CARRIED[role]]
-    usual = pl.col("usual").fill_null(pl.col("usual").min()).fill_null(LEAST[role])
+    usual = pl.col("usual").fill_null(known["usual"].min()).fill_null(LEAST[role])
     return line.select(
         "player",
         pl.lit(season).alias("season"),
@@ -169,7 +169,7 @@ def _learned(league: League, bands: Bands, role: Role, as_of: date) -> Learned:
     past = _past(league, bands, role, as_of)
     played = past.filter(pl.col(f"y:{EXPOSURE[role]}") >= LEAST[role] / 2)  # who hardly played is no guide to others
     more = excess((played[f"y:{CHANCES[role]}"] * played["length"]).to_numpy(), played["expected"].to_numpy())
-    parts = tuple(p for p in PARTS[role] if f"y:{p.stat}" in past.columns)
+    parts = tuple(p for p in PARTS[role] if all(f"y:{c}" in past.columns for c in p.columns))
     fitted = [fit(p, played, more) for p in parts]
     full = past.filter(pl.col("length") < _SHORT)
     features = [c for c in past.columns if c.startswith("f:")]
@@ -179,15 +179,14 @@ def _learned(league: League, bands: Bands, role: Role, as_of: date) -> Learned:
             f"{bands.name}: no {role} had {LEAST[role]:.0f} {EXPOSURE[role]} before {as_of} to learn from"
         )
     spreads, surprises, shown = zip(*fitted, strict=True)
-    playing, lasting = (_forest(_levelled(t, full, role), features, role) for t in (full, lasted))
+    carried = tuple(c for c in CARRIED[role] if f"y:{c}" in past.columns)
+    playing, lasting = (
+        grow(matrix(t, features), t.select(f"y:{c}" for c in (CHANCES[role], *carried)).to_numpy())
+        for t in (_levelled(t, full, role) for t in (full, lasted))
+    )
     outs = spare_outs(played) if role == "pitchers" else 0.0
-    learned = Learned(role, parts, spreads, mixing(surprises, shown), playing, lasting, features, outs, {})
+    learned = Learned(role, parts, spreads, mixing(surprises, shown), playing, lasting, carried, features, outs, {})
     return replace(learned, width=widths(learned, lasted, WIDTH_DRAWS))
-
-
-def _forest(past: pl.DataFrame, features: list[str], role: Role) -> Forest:
-    carried = past.select(f"y:{c}" for c in (CHANCES[role], *CARRIED[role]) if f"y:{c}" in past.columns)
-    return grow(matrix(past, features), carried.to_numpy())
 
 
 def _levelled(table: pl.DataFrame, full: pl.DataFrame, role: Role) -> pl.DataFrame:
