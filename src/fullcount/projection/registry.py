@@ -6,23 +6,36 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fullcount.errors import FullcountError
 from fullcount.projection.aggregates import GROUPS
 from fullcount.projection.anchored import Anchored, Inputs, PitchAggregates
 from fullcount.projection.blend import Blend
 from fullcount.projection.boosted import BoostedMarcel
-from fullcount.projection.contextual import Contextual
-from fullcount.projection.equivalencies import Equivalencies
 from fullcount.projection.external import External
 from fullcount.projection.marcel import Marcel
 from fullcount.projection.marcel_plus import MarcelPlus
-from fullcount.projection.multitask import MultiTask
 from fullcount.projection.playing_time import InPlayingTime, PlayingTime
-from fullcount.projection.representations import Representations
 from fullcount.projection.system import System
 from fullcount.projection.uncertainty import Bands
 from fullcount.store import Store
+
+if TYPE_CHECKING:
+    from fullcount.projection.representations import Representations
+
+
+def _multitask() -> System:
+    from fullcount.projection.multitask import MultiTask  # torch takes two seconds to import
+
+    return MultiTask()
+
+
+def _mle() -> System:
+    from fullcount.projection.equivalencies import Equivalencies
+
+    return Equivalencies()
+
 
 #: Systems that need nothing but a league.
 SYSTEMS: dict[str, Callable[[], System]] = {
@@ -30,8 +43,8 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "marcel_plus": MarcelPlus,
     "marcel_gb": BoostedMarcel,
     "plus_gb": lambda: BoostedMarcel("plus_gb", start=MarcelPlus()),
-    "multitask": MultiTask,
-    "mle": Equivalencies,
+    "multitask": _multitask,
+    "mle": _mle,
 }
 
 
@@ -78,6 +91,8 @@ class _Maker:
 
     def encoder(self, run: Path) -> Representations:
         """What the encoder of a run reads, opened at the first question."""
+        from fullcount.projection.representations import Representations
+
         if run not in self.encoders:
             self.encoders[run] = Representations(self.store, run)
         return self.encoders[run]
@@ -111,6 +126,8 @@ class _Maker:
                 f"no system {spec!r}: write {', '.join(SYSTEMS)}, NAME=BATTER_RUN,PITCHER_RUN or NAME=FOLDER"
             )
         if "," in value:
+            from fullcount.projection.contextual import Contextual
+
             batter, _, pitcher = value.partition(",")
             return Contextual(
                 self.store, Path(batter) if batter else None, Path(pitcher) if pitcher else None, name=name
