@@ -240,3 +240,6 @@ def test_command(sim_store: Store, tmp_path: Path) -> None:
     wrong = run.invoke(app, [*args, "--as-of", "2004-06-01"])
     assert wrong.exit_code == 2
     assert "is not in the season 2003" in wrong.output
+    bands = run.invoke(app, [*args, "--as-of", day, "--system", "marcel+bands"])
+    assert bands.exit_code == 2
+    assert "leave +bands away" in bands.output.replace("\n", " ")

@@ -20,10 +20,12 @@ from fullcount.projection.playing_time import (
     course,
     read_overrides,
     rescaled,
+    spelling,
     standing,
 )
 from fullcount.projection.registry import make_system
 from fullcount.projection.system import EXPOSURE, ROLES, League, Projection, rates
+from fullcount.projection.uncertainty import Bands
 from fullcount.sources.tables import PITCHING_SEASONS, conform, empty
 from fullcount.store import Store
 from test_boosted_marcel import SPRING, ageing_league, spoilt
@@ -146,16 +148,29 @@ def test_overrides(league: League, tmp_path: Path) -> None:
     )
 
 
+def test_overrides_are_of_the_season_asked_for_alone(league: League, tmp_path: Path) -> None:
+    """Percentiles learn from seasons in which the man, a recruit, was not there, and from others as they were."""
+    recruit = league.batting_seasons.filter(pl.col("season").min().over("player") == 2011)["player"][0]
+    file = tmp_path / "mine.csv"
+    file.write_text(f"MLBAMID,PA\n{recruit},123\n")
+    mine = Bands(InPlayingTime(Marcel(), PlayingTime(overrides=file)), 3, 20)
+    plain = Bands(InPlayingTime(Marcel()), 3, 20)
+    said, without = (b.project(SPRING, league).hitters for b in (mine, plain))
+    assert said.filter(player=recruit)["PA"].item() == 123
+    others = pl.col("player") != recruit
+    assert_frame_equal(said.filter(others), without.filter(others))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("who,PA\n1,2\n", "columns player or Name, and PA or IP, are needed"),
-        ("player,AB\n1,2\n", "columns player or Name, and PA or IP, are needed"),
-        ("player,PA\n99,500\n", "row 2: player '99' is nobody's who is projected"),
-        ("Name,PA\nTwin,500\n", "row 2: Name 'Twin' is several players': give column player"),
-        ("player,PA\n1,many\n", "row 2, column PA: 'many' is no number of PA"),
-        ("player,PA\n1,-5\n", "'-5' is no number of PA"),
-        ("player,PA\n1,nan\n", "'nan' is no number of PA"),
+        ("who,PA\n1,2\n", "columns MLBAMID or Name, and PA or IP, are needed"),
+        ("player,AB\n1,2\n", "columns MLBAMID or Name, and PA or IP, are needed"),
+        ("player,PA\n99,500\n", "row 2: player '99' is none of the hitters that are projected"),
+        ("Name,PA\nP3,\nTwin,500\n", "row 3: Name 'Twin' is several: give column MLBAMID"),
+        ("player,PA\n1,many\n", "row 2, column PA: 'many' is no number from 0 to 999"),
+        ("player,PA\n1,-5\n", "'-5' is no number from 0 to 999"),
+        ("player,PA\n1,nan\n", "'nan' is no number from 0 to 999"),
         ("player,PA\n1,5\n1,6\n", "a player is listed twice"),
         ("", "not a readable CSV"),
     ],
@@ -179,6 +194,17 @@ def test_spelling(sim_store: Store) -> None:
     assert (timed.time.given, timed.time.overrides) == ("lasting", Path("x.csv"))
     assert timed.time.games is not None
     assert timed.time.games[0].equals(sim_store.table("batting_games"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("José Ramírez", "jose ramirez"), ("J. T. Realmuto", "J.T. Realmuto"), ("Bobby Witt Jr.", "Bobby Witt"),
+     ("Michael Harris II", "Michael Harris"), (" Mike Trout ", "mike trout")],
+)  # fmt: skip
+def test_names_are_spelled_in_many_ways(one: str, other: str) -> None:
+    a, b = pl.select(spelling(pl.lit(one)), spelling(pl.lit(other)).alias("b")).row(0)
+    assert a == b
+    assert pl.select(spelling(pl.lit("Bobby Witt"))).item() != pl.select(spelling(pl.lit("Bobby White"))).item()
 
 
 def game_lines(league: League) -> tuple[pl.DataFrame, pl.DataFrame]:

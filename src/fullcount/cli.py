@@ -252,6 +252,7 @@ def project(
     from fullcount.projection.in_season import InSeason
     from fullcount.projection.registry import make_system
     from fullcount.projection.system import League, target_season
+    from fullcount.projection.uncertainty import Bands
     from fullcount.store import Store
 
     opened = Store.open(store)
@@ -261,6 +262,8 @@ def project(
             raise FullcountError("--team-games is for what is left of a season: give --as-of too")
         written = {out: chosen.project(date(_year(season), 3, 1), league)}
     else:
+        if isinstance(chosen, Bands):
+            raise FullcountError("percentiles are not projected within a season: leave +bands away with --as-of")
         if target_season(_date(as_of)) != season:
             raise FullcountError(f"--as-of {as_of} is not in the season {season} (November 1 to October 31)")
         seen = InSeason.of(opened, chosen, team_games).on(_date(as_of), league)
@@ -327,7 +330,9 @@ def games(
     day: Annotated[str, typer.Option("--date", help="First day, YYYY-MM-DD; nothing of it or later is read.")],
     out: Out = Path("games"),
     store: StoreOption = Path("store"),
-    days: Annotated[int, typer.Option(help="How many days from then on.", min=1)] = 1,
+    days: Annotated[
+        int | None, typer.Option(help="How many days from then on.", min=1, show_default="1, with --two-starts 7")
+    ] = None,
     schedule: Annotated[
         Path | None,
         typer.Option(
@@ -351,7 +356,7 @@ def games(
     from fullcount.report.tables import show
     from fullcount.store import Store
 
-    opened, first = Store.open(store), _date(day)
+    opened, first, days = Store.open(store), _date(day), days or (7 if two_starts else 1)
     played = store_schedule(opened, first, days) if schedule is None else read_schedule(schedule, opened, first, days)
     lines = game_lines(opened, played, first)
     tables = {"pitchers": lines.pitchers, "hitters": lines.hitters}

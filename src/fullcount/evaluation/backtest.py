@@ -26,7 +26,7 @@ Row = dict[str, object]
 
 STATS: dict[Role, tuple[str, ...]] = {
     "hitters": (
-        "PA", "H", "HR", "R", "RBI", "SB", "BB", "SO", "AVG", "OBP", "SLG", "wOBA", "K%", "BB%", "HR%", "SB%",
+        "PA", "H", "HR", "R", "RBI", "SB", "BB", "SO", "AVG", "OBP", "SLG", "wOBA", "K%", "BB%", "HR%", "SB/PA",
         *CATEGORIES,
     ),
     "pitchers": ("IP", "W", "SV", "HLD", "SO", "ERA", "WHIP", "K/9", "BB/9", "HR/9", "K%", "BB%"),

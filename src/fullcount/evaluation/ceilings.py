@@ -21,7 +21,7 @@ RUN_VARIANCE = 0.95  # of runs an inning allowed by one pitcher, .85 to 1.05
 _SHARES: dict[Role, dict[str, tuple[tuple[str, ...], str]]] = {
     "hitters": {
         "AVG": (("H",), "AB"), "OBP": (("H", "BB", "HBP"), "PA"), "K%": (("SO",), "PA"), "BB%": (("BB",), "PA"),
-        "HR%": (("HR",), "PA"), "SB%": (("SB",), "PA"),
+        "HR%": (("HR",), "PA"), "SB/PA": (("SB",), "PA"),
     },
     "pitchers": {"K%": (("SO",), "TBF"), "BB%": (("BB",), "TBF")},
 }  # fmt: skip

@@ -59,9 +59,10 @@ def layout(projection: Projection, role: Role, players: pl.DataFrame) -> pl.Data
     """The table of `role` in FanGraphs' header, most playing time first, percentile columns trailing.
 
     Players and teams are `spelled`; what is unknown is null, and a column of the header that the system says nothing of
-    stays, as in FanGraphs' own files. IP are decimal innings, percentages fractions. `System`: who spoke of him, where
-    the system says. P10..P90 are the percentiles of wOBA, and of ERA with the worst first, where the system gives them;
-    TT10..TT90 those of true talent.
+    stays, as in FanGraphs' own files. IP are decimal innings, percentages fractions. `System`: who spoke of him, and
+    `P(plays)`, the probability that he plays at all, where the system says; the line is what is expected if he does.
+    P10..P90 are the percentiles of wOBA, and of ERA with the worst first, where the system gives them; TT10..TT90 those
+    of true talent.
     """
     frame = spelled(rates(projection.role(role), role), players)
     stat = FANGRAPHS_PERCENTILES[role]
@@ -72,7 +73,8 @@ def layout(projection: Projection, role: Role, players: pl.DataFrame) -> pl.Data
     }
     frame = frame.with_columns(pl.col(c).alias(name) for name, c in levels.items() if c in frame.columns)
     trailing = [c for c in frame.columns if PERCENTILE.match(c) or TALENT.match(c)]
-    who = [pl.col("system").alias("System")] if "system" in frame.columns else []
+    own = {"system": "System", "plays": "P(plays)"}
+    who = [pl.col(c).alias(name) for c, name in own.items() if c in frame.columns]
     return frame.sort("PA" if role == "hitters" else "IP", "MLBAMID", descending=[True, False]).select(
         *(pl.col(c) if c in frame.columns else pl.lit(None, dtype=pl.Float64).alias(c) for c in HEADER[role]),
         *who,

@@ -29,6 +29,7 @@ from fullcount.projection.boosted import boost
 from fullcount.projection.facts import base, own_lines
 from fullcount.projection.kept import kept
 from fullcount.projection.marcel import people
+from fullcount.projection.playing_time import without_overrides
 from fullcount.projection.system import (
     ROLES,
     SINGLES,
@@ -117,7 +118,7 @@ class InSeason:
             FullcountError: the season has begun and no earlier one has game lines to learn from.
         """
         season = target_season(as_of)
-        said = self.preseason(season, league)
+        said = self.system.project(date(season, 3, 1), league)
         begun = _until(self._games(season, league), as_of)
         if begun[0].is_empty():
             return Remainder(Projection.of(season), said, said, 0.0)
@@ -141,7 +142,7 @@ class InSeason:
         return Remainder(done, rest, both, share)
 
     def preseason(self, season: int, league: League) -> Projection:
-        """What the system said of `season` on 1 March; asked once a season and league."""
+        """What the system said of an earlier `season` on 1 March, without overrides; asked once a season and league."""
         return kept(_preseason, league, self, season)
 
     def _games(self, season: int, league: League) -> Games:
@@ -257,7 +258,11 @@ def _length(league: League, system: InSeason, season: int) -> int:
 
 
 def _preseason(league: League, system: InSeason, season: int) -> Projection:
-    return system.system.project(date(season, 3, 1), league)
+    return kept(_usual, league, system).project(date(season, 3, 1), league)
+
+
+def _usual(league: League, system: InSeason) -> System:
+    return without_overrides(system.system)
 
 
 def _example(league: League, system: InSeason, role: Role, season: int, share: float, usual: int) -> pl.DataFrame:

@@ -7,7 +7,7 @@ takes its plate appearances and innings from here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -49,8 +49,8 @@ class PlayingTime:
 
     Args:
         given: on what they are conditioned.
-        overrides: a CSV of what the user knows better, with a column `player` (MLBAM id) or `Name`, and PA or IP or
-            both; an empty cell leaves that one alone.
+        overrides: a CSV of what the user knows better of the season asked for, with a column `MLBAMID` (or `player`)
+            or `Name`, and PA or IP or both; an empty cell leaves that one alone.
         games: canonical batting_games and pitching_games, to read starts, places in the order and gaps (see `course`).
         first: the earliest season learned from.
     """
@@ -179,6 +179,21 @@ class InPlayingTime:
         return Projection.of(season, *by_role(timed))
 
 
+def without_overrides(system: System) -> System:
+    """`system` as it is for any season: what a user knows of the coming one says nothing of earlier ones."""
+    changed: dict[str, object] = {}
+    inner: System | None = getattr(system, "system", None)
+    if inner is not None and (plain := without_overrides(inner)) is not inner:
+        changed["system"] = plain
+    members: list[System] = list(getattr(system, "systems", ()))
+    plain_ones = [without_overrides(s) for s in members]
+    if any(a is not b for a, b in zip(plain_ones, members, strict=True)):
+        changed["systems"] = plain_ones
+    if isinstance(system, InPlayingTime) and system.time.overrides is not None:
+        changed["time"] = replace(system.time, overrides=None)
+    return replace(system, **changed) if changed else system  # type: ignore[type-var]
+
+
 def rescaled(table: pl.DataFrame, time: pl.DataFrame, role: Role) -> pl.DataFrame:
     """A Projection's table with its counts, and their percentiles, in the PA or IP (and G, GS) of `time`."""
     n = EXPOSURE[role]
@@ -214,29 +229,30 @@ def read_overrides(path: Path, role: Role, said: Projection) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         raise FullcountError(f"{path}: not a readable CSV file ({str(error).splitlines()[0]})") from error
     n = EXPOSURE[role]
-    key = "player" if "player" in raw.columns else "Name"
-    if key not in raw.columns or not {"PA", "IP"} & set(raw.columns):
+    key = next((c for c in (*_IDS, "Name") if c in raw.columns), None)
+    if key is None or not {"PA", "IP"} & set(raw.columns):
         raise FullcountError(
-            f"{path}: columns player or Name, and PA or IP, are needed; it has {', '.join(raw.columns)}"
+            f"{path}: columns MLBAMID or Name, and PA or IP, are needed; it has {', '.join(raw.columns)}"
         )
     if n not in raw.columns:
         return pl.DataFrame(schema={"player": pl.Int32, n: pl.Float64})
-    raw = raw.select(key=pl.col(key).str.strip_chars(), n=pl.col(n).str.strip_chars()).filter(
-        pl.col("n").is_not_null(), pl.col("n") != ""
-    )
-    players = said.role(role).select("player", key=spelling(pl.col(key).cast(pl.String)))
+    raw = raw.select(key=pl.col(key).str.strip_chars().fill_null(""), n=pl.col(n).str.strip_chars().fill_null(""))
+    own = "player" if key in _IDS else key
+    players = said.role(role).select("player", key=spelling(pl.col(own).cast(pl.String)))
     rows = []
     for i, (who, text) in enumerate(raw.iter_rows()):
+        if not text:
+            continue
         found = players.filter(pl.col("key") == pl.select(spelling(pl.lit(who))).item())["player"].to_list()
         if len(found) != 1:
-            problem = "is nobody's who is projected" if not found else "is several players': give column player"
+            problem = f"is none of the {role} that are projected" if not found else "is several: give column MLBAMID"
             raise FullcountError(f"{path}: row {i + 2}: {key} {who!r} {problem}")
         try:
             value = float(text)
         except ValueError:
             value = -1.0
         if not 0 <= value < 1000:
-            raise FullcountError(f"{path}: row {i + 2}, column {n}: {text!r} is no number of {n}")
+            raise FullcountError(f"{path}: row {i + 2}, column {n}: {text!r} is no number from 0 to 999")
         rows.append((found[0], value))
     table = pl.DataFrame(rows, schema={"player": pl.Int32, n: pl.Float64}, orient="row")
     if table["player"].n_unique() < table.height:
@@ -244,6 +260,11 @@ def read_overrides(path: Path, role: Role, said: Projection) -> pl.DataFrame:
     return table
 
 
+#: Columns of an MLBAM id; the second is that of exported projections.
+_IDS = ("player", "MLBAMID")
+
+
 def spelling(name: pl.Expr) -> pl.Expr:
-    """Without accents and capitals."""
-    return name.str.normalize("NFKD").str.replace_all(r"[^\x00-\x7F]", "").str.to_lowercase().str.strip_chars()
+    """Without accents, capitals, dots, a blank between initials, and Jr. or II: sources differ in these."""
+    plain = name.str.normalize("NFKD").str.replace_all(r"[^\x00-\x7F]|\.", "").str.to_lowercase().str.strip_chars()
+    return plain.str.replace(r"^(\w) (\w) ", "$1$2 ").str.replace(r" (jr|sr|ii|iii|iv)$", "")

@@ -32,7 +32,7 @@ COUNTS: dict[Role, tuple[str, ...]] = {"hitters": HITTER_COUNTS, "pitchers": PIT
 #: What playing time is counted in.
 EXPOSURE: dict[Role, str] = {"hitters": "PA", "pitchers": "IP"}
 RATES: dict[Role, tuple[str, ...]] = {
-    "hitters": ("AVG", "OBP", "SLG", "OPS", "ISO", "BABIP", "wOBA", "BB%", "K%", "BB/K", "HR%", "SB%"),
+    "hitters": ("AVG", "OBP", "SLG", "OPS", "ISO", "BABIP", "wOBA", "BB%", "K%", "BB/K", "HR%", "SB/PA"),
     "pitchers": ("ERA", "WHIP", "K/9", "BB/9", "K/BB", "HR/9", "K%", "BB%", "K-BB%", "AVG", "BABIP"),
 }
 #: Runs above an out, on the scale of OBP: FanGraphs' linear weights, rounded mean of 2021-24. Fixed, because a
@@ -196,7 +196,7 @@ def rates(frame: pl.DataFrame, role: Role) -> pl.DataFrame:
             "K%": (c["SO"], c["PA"]),
             "BB/K": (c["BB"], c["SO"]),
             "HR%": (c["HR"], c["PA"]),
-            "SB%": (c["SB"], c["PA"]),
+            "SB/PA": (c["SB"], c["PA"]),
         }
     else:
         faced = pl.coalesce(c["TBF"], 3 * c["IP"] + c["H"] + c["BB"] + zero["HBP"])

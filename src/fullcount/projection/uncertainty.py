@@ -20,6 +20,7 @@ from fullcount.projection.facts import base, examples, facts, matrix, own_lines
 from fullcount.projection.kept import by_role, kept
 from fullcount.projection.marcel import known_counts
 from fullcount.projection.parts import CHANCES, PARTS, whole
+from fullcount.projection.playing_time import without_overrides
 from fullcount.projection.quantile_forest import grow
 from fullcount.projection.spreads import excess, fit, mixing
 from fullcount.projection.system import EXPOSURE, League, Projection, RefusalError, Role, System, rates, target_season
@@ -86,7 +87,7 @@ def described(league: League, table: pl.DataFrame, role: Role, season: int) -> p
     known = facts(league, role, season).rename({n: "usual"})
     lags = [f"{c}:{k}" for c in (("n", "G") if role == "hitters" else ("n", "G", "GS", "SV", "GF")) for k in (1, 2, 3)]
     told = [c for c in ("age", "career", "debut", "usual", *lags) if c in known.columns]
-    quality = ("wOBA", "K%", "SB%") if role == "hitters" else ("ERA", "K-BB%", "BB%")
+    quality = ("wOBA", "K%", "SB/PA") if role == "hitters" else ("ERA", "K-BB%", "BB%")
     spread = [c for c in table.columns if c.endswith("_sd")]
     line = rates(whole(table, role), role).with_columns(
         pl.col("plays").fill_null(1.0) if "plays" in table.columns else pl.lit(1.0).alias("plays")
@@ -137,12 +138,17 @@ def _past(league: League, bands: Bands, role: Role, as_of: date) -> pl.DataFrame
 
 def _asked(league: League, bands: Bands, as_of: date) -> Projection:
     """The system's projection, or where it refuses that of the nearest that does not, in the end Marcel's."""
-    for system in (bands.system, *_within(bands.system)):
+    own = kept(_own, league, bands)
+    for system in (own, *_within(own)):
         try:
             return system.project(as_of, league)
         except RefusalError:
             continue
     return base(league, target_season(as_of))
+
+
+def _own(league: League, bands: Bands) -> System:
+    return without_overrides(bands.system)
 
 
 def _within(system: System) -> list[System]:
