@@ -411,7 +411,8 @@ def backtest(
         bootstrap=draws,
         playing_time="reference" if shared_playing_time else "own",
     )
-    for path in write_backtest(result, out, console, retrosheet=_uses_retrosheet(opened)):
+    title = f"fullcount backtest {seasons}: {', '.join(system)}"
+    for path in write_backtest(result, out, console, title=title, retrosheet=_uses_retrosheet(opened)):
         _say(f"wrote {path}")
     _notice(opened)
 

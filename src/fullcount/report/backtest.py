@@ -27,6 +27,12 @@ _COHORTS = {
 }
 
 
+_LEGEND = (
+    "rho5: rank correlation of the sum of standardised HR, R, RBI, SB and OBP. sd ratio: spread of what was projected "
+    "over that of what happened; rmse: root mean squared error."
+)
+
+
 def write_backtest(
     result: BacktestResult,
     out: Path,
@@ -59,10 +65,12 @@ def write_backtest(
             table = summary(result, cohort, role, stats)
             heading = f"{role.capitalize()}, cohort {cohort}"
             who = _COHORTS.get(cohort, "")
-            page.append(Section(heading, who, table, accuracy(result, role, cohort, stats)))
+            words = ". ".join(filter(None, (who, _LEGEND)))
+            page.append(Section(heading, words, table, accuracy(result, role, cohort, stats)))
             text.append(f"## {heading}\n\n{who}\n\n{markdown(table)}")
             if console is not None:
                 show(table, console, f"{heading}: {who}" if who else heading)
+    text.append(f"{_LEGEND}\n")
     if result.intervals.filter(pl.col("system") != pl.col("reference")).height:
         text.append(f"Δ: difference from {result.reference}, with its paired 95 % interval.\n")
         if console is not None:
