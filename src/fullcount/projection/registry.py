@@ -123,7 +123,8 @@ class _Maker:
             if name in SYSTEMS:
                 return SYSTEMS[name]()
             raise FullcountError(
-                f"no system {spec!r}: write {', '.join(SYSTEMS)}, NAME=BATTER_RUN,PITCHER_RUN or NAME=FOLDER"
+                f"no system {spec!r}: write {', '.join(SYSTEMS)}, NAME=BATTER_RUN,PITCHER_RUN or NAME=FOLDER, "
+                "and behind it +pitches, +reads:pitches, +pt, +lasting or +bands"
             )
         if "," in value:
             from fullcount.projection.contextual import Contextual
