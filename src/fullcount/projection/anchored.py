@@ -102,10 +102,11 @@ class Anchored:
 
     def _moved(self, table: pl.DataFrame, role: Role, as_of: date, league: League) -> pl.DataFrame:
         """The system's `table` of a role with moved rates; as it is where there is no season to learn from."""
-        table = whole(table.filter(pl.col(EXPOSURE[role]) > 0), role)
+        table = table.filter(pl.col(EXPOSURE[role]) > 0)
         layers = kept(_layers, league, self, role, target_season(as_of))
         if layers is None or not table.height:
-            return table.drop("SBA", "BIP", strict=False)
+            return table
+        table = whole(table, role)
         blocks, told = _read(self.inputs, role, as_of, table["player"].to_numpy().astype(np.int64))
         x = _scaled(blocks, layers.maps)
         said = _rates(arrays(table), role)[0]
