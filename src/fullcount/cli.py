@@ -252,7 +252,6 @@ def project(
     from fullcount.projection.in_season import InSeason
     from fullcount.projection.registry import make_system
     from fullcount.projection.system import League, target_season
-    from fullcount.projection.uncertainty import Bands
     from fullcount.store import Store
 
     opened = Store.open(store)
@@ -262,8 +261,6 @@ def project(
             raise FullcountError("--team-games is for what is left of a season: give --as-of too")
         written = {out: chosen.project(date(_year(season), 3, 1), league)}
     else:
-        if isinstance(chosen, Bands):
-            raise FullcountError("percentiles are not projected within a season: leave +bands away with --as-of")
         if target_season(_date(as_of)) != season:
             raise FullcountError(f"--as-of {as_of} is not in the season {season} (November 1 to October 31)")
         seen = InSeason.of(opened, chosen, team_games).on(_date(as_of), league)

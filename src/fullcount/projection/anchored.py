@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fullcount.projection import last_layer
 from fullcount.projection.aggregates import GROUPS, recent
-from fullcount.projection.facts import own_lines
+from fullcount.projection.facts import projected_lines
 from fullcount.projection.kept import by_role, kept
 from fullcount.projection.parts import CHANCES, STEALS, Line, Part, arrays, composed, whole
 from fullcount.projection.system import (
@@ -170,9 +170,7 @@ def _lines(league: League, system: Anchored, role: Role, season: int) -> _Lines 
         said = system.system.project(day, league).role(role).filter(pl.col(EXPOSURE[role]) > 0)
     except RefusalError:
         return None
-    came = own_lines(league.before(date(season + 1, 3, 1)), role).filter(pl.col("season") == season)
-    if role == "pitchers":
-        came = came.with_columns(IP=pl.col("outs") / 3, TBF=pl.col("BF"))
+    came = projected_lines(league.before(date(season + 1, 3, 1)), role).filter(pl.col("season") == season)
     counts = _counts(role)
     came = whole(came, role).filter(pl.col(CHANCES[role]) >= LEAST)
     came = came.select("player", *(pl.col(c).cast(pl.Float64).alias(f"y:{c}") for c in counts))

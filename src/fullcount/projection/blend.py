@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from fullcount.errors import FullcountError
-from fullcount.projection.facts import own_lines
+from fullcount.projection.facts import projected_lines
 from fullcount.projection.kept import kept
 from fullcount.projection.system import (
     COUNTS,
@@ -98,7 +98,7 @@ def _weights(league: League, blend: Blend, role: Role, season: int) -> dict[str,
     parts: list[dict[str, Floats]] = []
     truths: list[dict[str, Floats]] = []
     known = league.before(date(season, 3, 1))
-    lines = _happened(known, role)
+    lines = projected_lines(known, role)
     for earlier in range(season - blend.seasons, season):
         actual = lines.filter(pl.col("season") == earlier)
         tables = kept(_said, league, blend, earlier)
@@ -149,11 +149,6 @@ def _said(league: League, blend: Blend, season: int) -> list[Projection] | None:
         return [s.project(date(season, 3, 1), league) for s in blend.systems]
     except RefusalError:
         return None
-
-
-def _happened(known: League, role: Role) -> pl.DataFrame:
-    lines = own_lines(known, role)
-    return lines if role == "hitters" else lines.with_columns(IP=pl.col("outs") / 3, TBF=pl.col("BF"))
 
 
 def _rates(tables: Sequence[pl.DataFrame], players: pl.DataFrame, role: Role) -> dict[str, Floats]:

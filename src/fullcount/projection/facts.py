@@ -93,11 +93,9 @@ def examples(league: League, role: Role, first: int, season: int) -> pl.DataFram
 def _examples(league: League, role: Role, season: int) -> pl.DataFrame:
     known = league.before(date(season + 1, 3, 1))
     n = EXPOSURE[role]
-    happened = own_lines(known, role).filter(pl.col("season") == season)
+    happened = projected_lines(known, role).filter(pl.col("season") == season)
     if happened.is_empty():
         return pl.DataFrame()
-    if role == "pitchers":
-        happened = happened.with_columns(IP=pl.col("outs") / 3)
     names = dict.fromkeys([n, "G", *LINES[role], *LEARNED[role]])
     happened = happened.select("player", *(pl.col(c).cast(pl.Float64).alias(f"y:{c}") for c in names))
     length = _lengths(known).filter(pl.col("season") == season)["length"].item()
@@ -139,6 +137,12 @@ def own_lines(known: League, role: Role) -> pl.DataFrame:
         pl.col("league") == known.name, pl.col("PA") > 0, ~pl.col("is_pitcher").fill_null(False)
     )
     return own.with_columns(SINGLES)
+
+
+def projected_lines(known: League, role: Role) -> pl.DataFrame:
+    """`own_lines` with a Projection's playing time: pitchers' IP and TBF."""
+    lines = own_lines(known, role)
+    return lines if role == "hitters" else lines.with_columns(IP=pl.col("outs") / 3, TBF=pl.col("BF"))
 
 
 def _lengths(known: League) -> pl.DataFrame:

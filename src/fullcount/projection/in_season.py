@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,7 @@ from fullcount.projection.system import (
     added,
     target_season,
 )
+from fullcount.projection.uncertainty import Bands
 from fullcount.sources.seasons import season_lines
 from fullcount.store import Store
 
@@ -97,6 +99,10 @@ class InSeason:
     seasons: int = 12
     length: int | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.system, Bands):
+            raise FullcountError("percentiles are not projected within a season: leave +bands away with --as-of")
+
     @classmethod
     def of(cls, store: Store, system: System, length: int | None = None) -> InSeason:
         """With the games of a store."""
@@ -118,7 +124,7 @@ class InSeason:
             FullcountError: the season has begun and no earlier one has game lines to learn from.
         """
         season = target_season(as_of)
-        said = self.system.project(date(season, 3, 1), league)
+        said = self.preseason(season, league)
         begun = _until(self._games(season, league), as_of)
         if begun[0].is_empty():
             return Remainder(Projection.of(season), said, said, 0.0)
@@ -142,8 +148,14 @@ class InSeason:
         return Remainder(done, rest, both, share)
 
     def preseason(self, season: int, league: League) -> Projection:
-        """What the system said of an earlier `season` on 1 March, without overrides; asked once a season and league."""
+        """What the system said of `season` on 1 March; asked once a season and league."""
         return kept(_preseason, league, self, season)
+
+    @cached_property
+    def earlier(self) -> InSeason:
+        """The same of earlier seasons, of which overrides say nothing."""
+        plain = without_overrides(self.system)
+        return self if plain is self.system else replace(self, system=plain)
 
     def _games(self, season: int, league: League) -> Games:
         return kept(_season_games, league, self, season)
@@ -258,11 +270,7 @@ def _length(league: League, system: InSeason, season: int) -> int:
 
 
 def _preseason(league: League, system: InSeason, season: int) -> Projection:
-    return kept(_usual, league, system).project(date(season, 3, 1), league)
-
-
-def _usual(league: League, system: InSeason) -> System:
-    return without_overrides(system.system)
+    return system.system.project(date(season, 3, 1), league)
 
 
 def _example(league: League, system: InSeason, role: Role, season: int, share: float, usual: int) -> pl.DataFrame:
@@ -271,7 +279,7 @@ def _example(league: League, system: InSeason, role: Role, season: int, share: f
     each = games[0].select("team", "game_id", "date").unique()["date"].sort()
     day: date = max(each[min(int(share * len(each)), len(each) - 1)], each[0] + timedelta(1))
     try:
-        said = system.preseason(season, league)
+        said = system.earlier.preseason(season, league)
     except RefusalError:
         said = base(league, season)
     now = state(league, said, _until(games, day), role, day, length, usual)

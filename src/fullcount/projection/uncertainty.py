@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 
 import polars as pl
 
 from fullcount.projection.blend import Blend
 from fullcount.projection.drawing import CARRIED, Learned, percentiles, spare_outs, widths
-from fullcount.projection.facts import base, examples, facts, matrix, own_lines
+from fullcount.projection.facts import base, examples, facts, matrix, projected_lines
 from fullcount.projection.kept import by_role, kept
 from fullcount.projection.marcel import known_counts
 from fullcount.projection.parts import CHANCES, PARTS, whole
@@ -69,6 +70,11 @@ class Bands:
 
         return Projection.of(season, *by_role(widened))
 
+    @cached_property
+    def earlier(self) -> System:
+        """The system of earlier seasons, of which overrides say nothing."""
+        return without_overrides(self.system)
+
     def learned(self, role: Role, as_of: date, league: League) -> Learned:
         """What seasons before `as_of` teach."""
         return kept(_learned, league, self, role, as_of)
@@ -119,10 +125,7 @@ def _past(league: League, bands: Bands, role: Role, as_of: date) -> pl.DataFrame
     season = target_season(as_of)
     known = league.before(as_of)
     length = examples(league, role, season - bands.seasons, season).select("season", "length").unique()
-    lines = own_lines(known, role)
-    if role == "pitchers":
-        lines = lines.with_columns(IP=pl.col("outs") / 3, TBF=pl.col("BF"))
-    lines = whole(lines, role)
+    lines = whole(projected_lines(known, role), role)
     lines = lines.filter(pl.col("season").is_in(length["season"].to_list()))
     names = known_counts(lines, [c for c in _columns(role) if c in lines.columns])
     parts = []
@@ -138,17 +141,12 @@ def _past(league: League, bands: Bands, role: Role, as_of: date) -> pl.DataFrame
 
 def _asked(league: League, bands: Bands, as_of: date) -> Projection:
     """The system's projection, or where it refuses that of the nearest that does not, in the end Marcel's."""
-    own = kept(_own, league, bands)
-    for system in (own, *_within(own)):
+    for system in (bands.earlier, *_within(bands.earlier)):
         try:
             return system.project(as_of, league)
         except RefusalError:
             continue
     return base(league, target_season(as_of))
-
-
-def _own(league: League, bands: Bands) -> System:
-    return without_overrides(bands.system)
 
 
 def _within(system: System) -> list[System]:
